@@ -1,0 +1,124 @@
+"""What a hypothesis sees: blocks of features by sample, with labels for the training part only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Self
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class BlockSpec:
+    """The meaning of one named array of features."""
+
+    name: str
+    dims: tuple[str, ...]
+    """Names of the axes, e.g. ``("sample", "gene")``."""
+    dtype: str
+    unit: str
+    description: str
+    reference: str = ""
+    """DOI or format specification of the quantity."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Features of one kind for n samples.
+
+    ``values`` is (n_samples, n_features); NaN marks a missing value, where the study allows any.
+    ``features`` has n_features rows and the columns of ``FEATURE_COLUMNS``: ``id`` is unique,
+    ``chrom`` is "" and ``start`` and ``end`` are -1 where no coordinate is known (0-based, half-open),
+    ``gene`` is "" where no symbol is known.
+    """
+
+    spec: BlockSpec
+    values: np.ndarray
+    features: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def has_coordinates(self) -> bool:
+        """Whether every feature has a chromosome and a start."""
+        return bool(len(self.features)) and bool(
+            (self.features["chrom"] != "").all() and (self.features["start"] >= 0).all()
+        )
+
+    def take(self, rows: np.ndarray) -> "Block":
+        """The same features for the given rows (integer positions or a boolean mask)."""
+        return Block(self.spec, self.values[rows], self.features)
+
+
+FEATURE_COLUMNS = ("id", "chrom", "start", "end", "gene")
+
+
+def feature_table(
+    ids: list[str],
+    chrom: list[str] | None = None,
+    start: list[int] | None = None,
+    end: list[int] | None = None,
+    gene: list[str] | None = None,
+) -> pd.DataFrame:
+    """Build a feature table; what is not given is marked as unknown (see ``Block``)."""
+    n_features = len(ids)
+    return pd.DataFrame(
+        {
+            "id": pd.Series(list(ids), dtype=str),
+            "chrom": pd.Series(chrom if chrom is not None else [""] * n_features, dtype=str),
+            "start": np.asarray(start if start is not None else np.full(n_features, -1), dtype=np.int64),
+            "end": np.asarray(end if end is not None else np.full(n_features, -1), dtype=np.int64),
+            "gene": pd.Series(gene if gene is not None else [""] * n_features, dtype=str),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Samples without labels.
+
+    ``sample_ids`` and ``patient_ids`` are (n_samples,) arrays of str; every block has n_samples rows
+    in the same order; ``covariates`` has n_samples rows, numeric columns as float64 (NaN where
+    missing), all others as str ("" where missing).
+    """
+
+    sample_ids: np.ndarray
+    patient_ids: np.ndarray
+    blocks: Mapping[str, Block]
+    covariates: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    def take(self, rows: np.ndarray) -> Self:
+        """The given rows (integer positions or a boolean mask), as the same kind of cohort."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        taken = {
+            "sample_ids": self.sample_ids[rows],
+            "patient_ids": self.patient_ids[rows],
+            "blocks": {name: block.take(rows) for name, block in self.blocks.items()},
+            "covariates": self.covariates.iloc[rows].reset_index(drop=True),
+        }
+        others = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in taken}
+        if "labels" in others:
+            others["labels"] = others["labels"][rows]
+        return type(self)(**taken, **others)
+
+
+@dataclass(frozen=True)
+class LabelledCohort(Cohort):
+    """Samples with labels: the training (or validation) part of one split.
+
+    ``labels`` is (n_samples,) int64, codes into ``classes``. ``classes`` lists every class of the
+    study, so a class may have no sample here.
+    """
+
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    classes: tuple[str, ...] = ()
+
+    def without_labels(self) -> Cohort:
+        """The same samples as a hypothesis would see them at prediction."""
+        return Cohort(self.sample_ids, self.patient_ids, self.blocks, self.covariates)
