@@ -1,0 +1,171 @@
+"""Read the sample sheet: a checked table of who was measured, with what, and what the truth is."""
+
+import io
+from collections.abc import Sequence
+
+import pandas as pd
+
+from oncoarena import store
+from oncoarena.errors import InputError
+from oncoarena.schema import suggestion
+
+REQUIRED = ("sample_id", "patient_id", "label")
+RESERVED = ("repeat", "fold", "role", "hypothesis", "digest")
+"""Column names that the pipeline's own tables use beside the sheet's."""
+
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
+"""What counts as a missing value in an optional column."""
+
+MAX_PROBLEMS = 20
+"""Messages shown at once: enough to mend a sheet in one go, few enough to read."""
+
+
+def read_samples(
+    uri: str, *, columns: Sequence[str] = (), paths: Sequence[str] = (), min_patients: int = 2
+) -> pd.DataFrame:
+    """Read and check a sample sheet: tab-separated text, one header line, one line a sample.
+
+    Parameters: ``columns`` are further columns that the study uses and that must be there (strata,
+    covariates, site, split); ``paths`` are columns of which every cell must be filled (an assay's file);
+    ``min_patients`` is the least number of patients that every label needs.
+    Returns a row per sample in the sheet's order, all columns str, missing optional cells as "".
+    Raises InputError with a line for each problem: file, row (line of the file), column, what to do.
+    """
+    table, lines = _read_text(uri)
+    _check_columns(uri, table, [*REQUIRED, *columns, *paths])
+    problems = _empty_cells(uri, table, lines, [*REQUIRED, *paths])
+    problems += _duplicates(uri, table, lines)
+    problems += _split_column(uri, table, lines)
+    if not problems:
+        problems = _label_counts(uri, table, min_patients)
+    if problems:
+        more = len(problems) - MAX_PROBLEMS
+        shown = problems[:MAX_PROBLEMS] + ([f"{uri}: and {more} more problems"] if more > 0 else [])
+        raise InputError("\n".join(shown))
+    return table
+
+
+def covariate_table(samples: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Type covariates: a column whose filled cells are all numbers becomes float64 (NaN where empty)."""
+    typed = {}
+    for column in columns:
+        words = samples[column]
+        numbers = pd.to_numeric(words.where(words != ""), errors="coerce").astype("float64")
+        is_number = bool((numbers.notna() | (words == "")).all()) and bool(numbers.notna().any())
+        typed[column] = numbers if is_number else words.astype(str)
+    return pd.DataFrame(typed, index=samples.index)
+
+
+def _read_text(uri: str) -> tuple[pd.DataFrame, list[int]]:
+    """Return the sheet's cells and the line of the file that each row stands on."""
+    with store.open_input(uri) as stream:
+        raw = stream.read()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = raw[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{uri}: row {row}: byte {error.start} is not UTF-8; save the sheet as UTF-8 text"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{uri}: is not text (it holds zero bytes); export the sheet as tab-separated text")
+    rows = [(number, line) for number, line in enumerate(io.StringIO(text, newline=None), start=1)]
+    filled = [(number, line.rstrip("\r\n")) for number, line in rows if line.strip() and line[0] != "#"]
+    if not filled:
+        raise InputError(f"{uri}: is empty; expected a header line with {', '.join(REQUIRED)}")
+    header = filled[0][1]
+    separator = "\t" if "\t" in header or "," not in header else ","
+    names = [cell.strip().strip('"') for cell in header.split(separator)]
+    cells, lines = [], []
+    for number, line in filled[1:]:
+        row = [cell.strip().strip('"').strip() for cell in line.split(separator)]
+        if len(row) > len(names) and not any(row[len(names) :]):
+            row = row[: len(names)]  # trailing separators, as spreadsheets write them
+        if len(row) != len(names):
+            raise InputError(
+                f"{uri}: row {number}: has {len(row)} cells, the header has {len(names)}; cells are separated by "
+                f"{'tabs' if separator == chr(9) else 'commas'}"
+            )
+        cells.append(row)
+        lines.append(number)
+    if not cells:
+        raise InputError(f"{uri}: has a header but no samples; add a line for each sample")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"{uri}: row {filled[0][0]}: column {twice[0]!r} is there twice; rename or remove one"
+        )
+    if "" in names:
+        position = names.index("") + 1
+        raise InputError(f"{uri}: row {filled[0][0]}: column {position} has no name; name or remove it")
+    table = pd.DataFrame(cells, columns=names, dtype=str)
+    for name in names:
+        if name not in REQUIRED:
+            table[name] = table[name].where(~table[name].isin(MISSING_WORDS), "")
+    return table, lines
+
+
+def _check_columns(uri: str, table: pd.DataFrame, needed: Sequence[str]) -> None:
+    for name in needed:
+        if name not in table.columns:
+            raise InputError(
+                f"{uri}: column {name!r} is missing{suggestion(name, table.columns)}; add it or correct the config"
+            )
+    clash = [name for name in RESERVED if name in table.columns]
+    if clash:
+        raise InputError(f"{uri}: column {clash[0]!r} has a name that oncoarena's own tables use; rename it")
+
+
+def _empty_cells(uri: str, table: pd.DataFrame, lines: list[int], columns: Sequence[str]) -> list[str]:
+    problems = []
+    for name in dict.fromkeys(columns):
+        for row in table.index[table[name].isin(MISSING_WORDS)]:
+            found = f"found {table[name][row]!r}" if table[name][row] else "is empty"
+            problems.append(f"{uri}: row {lines[row]}: column {name!r}: {found}; every sample needs one")
+    return problems
+
+
+def _duplicates(uri: str, table: pd.DataFrame, lines: list[int]) -> list[str]:
+    first_row: dict[str, int] = {}
+    problems = []
+    for row, sample_id in enumerate(table["sample_id"]):
+        if sample_id in first_row:
+            problems.append(
+                f"{uri}: row {lines[row]}: column 'sample_id': {sample_id!r} stands on row "
+                f"{lines[first_row[sample_id]]} too; every sample needs its own id"
+            )
+        first_row.setdefault(sample_id, row)
+    return problems
+
+
+def _split_column(uri: str, table: pd.DataFrame, lines: list[int]) -> list[str]:
+    if "split" not in table.columns:
+        return []
+    problems = []
+    for row in table.index[~table["split"].isin(["train", "test", ""])]:
+        problems.append(
+            f"{uri}: row {lines[row]}: column 'split': found {table['split'][row]!r}, expected train or test"
+        )
+    roles = table[table["split"] != ""].groupby("patient_id", sort=False)["split"].nunique()
+    for patient_id in roles.index[roles > 1]:
+        rows = table.index[table["patient_id"] == patient_id]
+        places = ", ".join(f"{lines[row]} ({table['split'][row]})" for row in rows)
+        problems.append(
+            f"{uri}: column 'split': patient {patient_id!r} is in train and in test (rows {places}); "
+            "put all samples of a patient on one side"
+        )
+    return problems
+
+
+def _label_counts(uri: str, table: pd.DataFrame, min_patients: int) -> list[str]:
+    patients = table.groupby("label")["patient_id"].nunique()
+    if len(patients) < 2:
+        return [
+            f"{uri}: column 'label': only one label ({patients.index[0]!r}) was found; a study needs at least two"
+        ]
+    return [
+        f"{uri}: column 'label': {label!r} has {count} patient{'s' if count > 1 else ''}, the study's splits need "
+        f"at least {min_patients}; add samples, merge or remove the label, or use fewer folds"
+        for label, count in patients.items()
+        if count < min_patients
+    ]

@@ -1,0 +1,263 @@
+"""The only file that knows where bytes live (local paths, s3://, https://) and how a block is laid out.
+
+A block on its store is Parquet parts (rows are samples; one fixed-size-list column of float32), a feature
+table and a receipt. Whatever is written appears whole or not at all: local files are renamed into place,
+objects are put whole, and the receipt that vouches for the parts comes last.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oncoarena.cohort import FEATURE_COLUMNS, Block, BlockSpec
+from oncoarena.errors import InputError
+
+ROWS_PER_PART = 4096
+ROWS_PER_GROUP = 256
+"""Samples in a Parquet row group: the unit in which a block is decoded, so memory stays bounded."""
+
+MEMORY_SHARE = 0.25
+"""A block larger than this share of physical memory is opened from a memory-mapped scratch file."""
+
+
+def is_remote(uri: str) -> bool:
+    """Tell whether a URI needs fsspec (s3://, https://, ...) rather than the local file system."""
+    return "://" in uri and not uri.startswith("file://")
+
+
+def join(base: str, *names: str) -> str:
+    """Join path parts below a local directory or a URI."""
+    return "/".join([base.rstrip("/"), *names])
+
+
+@contextlib.contextmanager
+def open_input(uri: str) -> Iterator[BinaryIO]:
+    """Open a local path or URI for reading bytes (seekable); raise InputError if there is nothing."""
+    try:
+        with fsspec.open(uri, "rb").open() as stream:
+            yield stream
+    except FileNotFoundError as error:
+        raise InputError(f"{uri}: there is no such file; correct the path") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{uri}: is a directory, expected a file; correct the path") from error
+
+
+def exists(uri: str) -> bool:
+    """Tell whether a file or object is there."""
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    return filesystem.exists(path)
+
+
+def missing(uris: Iterable[str]) -> list[str]:
+    """Name those files that are not there, listing each directory once rather than asking per file."""
+    by_parent: dict[str, list[str]] = {}
+    for uri in uris:
+        by_parent.setdefault(uri.rpartition("/")[0], []).append(uri)
+    absent = []
+    for parent, members in by_parent.items():
+        filesystem, path = fsspec.core.url_to_fs(parent or ".")
+        try:
+            found = {name.rpartition("/")[2] for name in filesystem.ls(path, detail=False)}
+        except (FileNotFoundError, NotADirectoryError):
+            found = set()
+        absent += [uri for uri in members if uri.rpartition("/")[2] not in found]
+    return absent
+
+
+def write_whole(uri: str, write: Callable[[str], None]) -> None:
+    """Let ``write`` fill a temporary local file, then move it to its place in one step."""
+    if is_remote(uri):
+        with tempfile.TemporaryDirectory() as directory:
+            local = os.path.join(directory, "object")
+            write(local)
+            filesystem, path = fsspec.core.url_to_fs(uri)
+            filesystem.put_file(local, path)
+        return
+    target = Path(uri.removeprefix("file://"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # In the same directory, so that the rename cannot cross file systems.
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        write(str(temporary))
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_directory(uri: str, local: Path) -> None:
+    """Put a local directory in its place; what was there before goes away."""
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+    filesystem.put(f"{local}/", f"{path}/", recursive=True)
+
+
+def write_text(uri: str, text: str) -> None:
+    """Write a text file whole."""
+    write_whole(uri, lambda path: Path(path).write_text(text, encoding="utf-8"))
+
+
+def write_json(uri: str, content: Any) -> None:
+    """Write JSON whole, keys in the order given."""
+    write_text(uri, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(uri: str) -> Any:
+    """Read JSON from a path or URI."""
+    with open_input(uri) as stream:
+        return json.load(stream)
+
+
+def write_table(uri: str, table: pd.DataFrame) -> None:
+    """Write a tidy table as Parquet, whole."""
+    arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    write_whole(uri, lambda path: pq.write_table(arrow, path, compression="zstd"))
+
+
+def read_table(uri: str) -> pd.DataFrame:
+    """Read a tidy table written by ``write_table``."""
+    with open_input(uri) as stream:
+        return pq.read_table(stream).to_pandas()
+
+
+def digest(uri: str) -> str:
+    """Return the SHA-256 of a file's bytes, as ``sha256:<hex>``."""
+    with open_input(uri) as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_json(content: Any) -> str:
+    """Return the SHA-256 of a JSON-able value in canonical form."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), default=str)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_block(
+    uri: str,
+    spec: BlockSpec,
+    sample_ids: list[str],
+    rows: Iterator[np.ndarray],
+    features: pd.DataFrame,
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a block below ``uri`` and return its receipt, which is also written, last.
+
+    Parameters: ``rows`` yields one (n_features,) float32 array a sample, in the order of ``sample_ids``,
+    so that no more than one part is in memory; ``provenance`` (inputs, options, code digest) is copied
+    into the receipt. The bytes depend on the values alone, not on who computed them.
+    """
+    n_features = len(features)
+    schema = pa.schema([("sample_id", pa.string()), ("values", pa.list_(pa.float32(), n_features))])
+    parts = []
+    row_digests: dict[str, str] = {}
+    for number, first in enumerate(range(0, len(sample_ids), ROWS_PER_PART)):
+        ids = sample_ids[first : first + ROWS_PER_PART]
+        values = np.empty((len(ids), n_features), dtype=np.float32)
+        for row, sample_id in enumerate(ids):
+            values[row] = next(rows)
+            row_digests[sample_id] = hashlib.sha256(values[row].tobytes()).hexdigest()[:32]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), n_features)
+        table = pa.Table.from_arrays([pa.array(ids), column], schema=schema)
+        part = join(uri, f"part-{number:05d}.parquet")
+        write_whole(
+            part,
+            lambda path, table=table: pq.write_table(
+                table, path, row_group_size=ROWS_PER_GROUP, compression="NONE", use_dictionary=False
+            ),
+        )
+        parts.append({"uri": part, "n_samples": len(ids), "digest": digest(part)})
+    feature_uri = join(uri, "features.parquet")
+    write_table(feature_uri, features[list(FEATURE_COLUMNS)])
+    digest_uri = join(uri, "samples.parquet")
+    write_table(
+        digest_uri, pd.DataFrame({"sample_id": list(row_digests), "digest": list(row_digests.values())})
+    )
+    receipt = {
+        "uri": uri,
+        "spec": asdict(spec),
+        "shape": [len(sample_ids), n_features],
+        "parts": parts,
+        "features": {"uri": feature_uri, "digest": digest(feature_uri)},
+        "samples": {"uri": digest_uri, "digest": digest(digest_uri)},
+        **provenance,
+    }
+    receipt["digest"] = digest_json(
+        [receipt["spec"], receipt["shape"], [part["digest"] for part in parts], receipt["features"]["digest"]]
+    )
+    write_json(join(uri, "receipt.json"), receipt)
+    return receipt
+
+
+def block_samples(receipt: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a block's sample_id and digest of values, a row per sample in the order of its rows."""
+    return read_table(receipt["samples"]["uri"])
+
+
+def open_block(receipt: Mapping[str, Any], scratch: Path | None = None) -> Block:
+    """Read a block: values (n_samples, n_features) float32 in the order of ``block_samples``.
+
+    When ``scratch`` is given and the block exceeds ``MEMORY_SHARE`` of memory, the values are decoded
+    once into a memory-mapped file there and opened read-only. Raises InputError if a part is damaged.
+    """
+    n_samples, n_features = receipt["shape"]
+    spec = BlockSpec(**{**receipt["spec"], "dims": tuple(receipt["spec"]["dims"])})
+    features = read_table(receipt["features"]["uri"])
+    n_bytes = 4 * n_samples * n_features
+    if scratch is None or n_bytes <= MEMORY_SHARE * _physical_memory():
+        values = np.empty((n_samples, n_features), dtype=np.float32)
+        _decode_parts(receipt, values)
+        values.flags.writeable = False
+        return Block(spec, values, features)
+    cached = scratch / f"{receipt['digest'].removeprefix('sha256:')[:32]}.npy"
+    if not cached.exists():
+
+        def decode(path: str) -> None:
+            values = np.lib.format.open_memmap(path, "w+", np.float32, (n_samples, n_features))
+            _decode_parts(receipt, values)
+            values.flush()
+
+        write_whole(str(cached), decode)
+    return Block(spec, np.load(cached, mmap_mode="r"), features)
+
+
+def _decode_parts(receipt: Mapping[str, Any], values: np.ndarray) -> None:
+    """Fill ``values`` from the parts, a row group at a time."""
+    n_features = values.shape[1]
+    first = 0
+    for part in receipt["parts"]:
+        try:
+            with open_input(part["uri"]) as stream:
+                file = pq.ParquetFile(stream)
+                for group in range(file.num_row_groups):
+                    column = file.read_row_group(group, columns=["values"]).column("values")
+                    for chunk in column.chunks:
+                        flat = chunk.flatten().to_numpy(zero_copy_only=False)
+                        values[first : first + len(chunk)] = flat.reshape(len(chunk), n_features)
+                        first += len(chunk)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(
+                f"{part['uri']}: cannot be read as a part of block {receipt['spec']['name']} ({error}); "
+                "delete the block's directory and run again"
+            ) from error
+    if first != len(values):
+        raise InputError(
+            f"{receipt['uri']}: its parts hold {first} samples, the receipt says {len(values)}; "
+            "delete the block's directory and run again"
+        )
+
+
+def _physical_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,135 @@
+"""The sample sheet, read as a hostile newcomer would write it."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oncoarena.errors import InputError
+from oncoarena.samples import covariate_table, read_samples
+
+GOOD = "sample_id\tpatient_id\tlabel\tage\ns1\tp1\ta\t60\ns2\tp2\tb\tNA\ns3\tp3\ta\t40\ns4\tp4\tb\t55\n"
+
+
+def write(tmp_path, content):
+    path = tmp_path / "samples.tsv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def test_read_samples__good_sheet_is_read_as_text(tmp_path):
+    table = read_samples(write(tmp_path, GOOD.replace("s1", "001")), columns=["age"])
+    assert table["sample_id"].tolist() == ["001", "s2", "s3", "s4"]
+    assert table["age"].tolist() == ["60", "", "40", "55"]
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\t", ","),
+        lambda text: text + "\n\n",
+        lambda text: "# made by hand\n" + text,
+        lambda text: text.replace("\n", "\t\n"),
+        lambda text: text.replace("s1", " s1 ").replace("p2", '"p2"'),
+        lambda text: text.rstrip("\n"),
+    ],
+    ids=[
+        "BOM",
+        "CRLF",
+        "commas",
+        "blank lines",
+        "comment",
+        "trailing tab",
+        "spaces and quotes",
+        "no newline",
+    ],
+)
+def test_read_samples__harmless_differences_are_accepted(tmp_path, dress):
+    plain = read_samples(write(tmp_path, GOOD), columns=["age"])
+    dressed = dress(GOOD)
+    if dressed.endswith("\t\n"):  # a trailing tab in the header would be a column without a name
+        dressed = dressed.replace("age\t", "age", 1)
+    pd.testing.assert_frame_equal(read_samples(write(tmp_path, dressed), columns=["age"]), plain)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "is empty; expected a header line with sample_id, patient_id, label"),
+        ("sample_id\tpatient_id\tlabel\n", "has a header but no samples"),
+        (GOOD.replace("label", "labl", 1), r"column 'label' is missing; did you mean 'labl'\?"),
+        (GOOD.replace("age", "label", 1), "column 'label' is there twice"),
+        (GOOD.replace("\tage", "\t", 1), "row 1: column 4 has no name"),
+        (GOOD.replace("s2\t", "s1\t"), "row 3: column 'sample_id': 's1' stands on row 2 too"),
+        (GOOD.replace("p3", ""), "row 4: column 'patient_id': is empty; every sample needs one"),
+        (GOOD.replace("s4\tp4\tb", "s4\tp4\tNA"), "row 5: column 'label': found 'NA'"),
+        (GOOD.replace("\t40", ""), "row 4: has 3 cells, the header has 4"),
+        (GOOD.replace("\tb\t", "\ta\t"), "only one label"),
+        (GOOD.replace("s4\tp4\tb", "s4\tp4\tc"), r"'b' has 1 patient, .* at least 2"),
+        (GOOD.encode().replace(b"s3", b"s\xff"), "row 4: byte .* is not UTF-8"),
+        (b"\x00\x01" * 50, "zero bytes"),
+        (GOOD.replace("age", "split"), "row 2: column 'split': found '60', expected train or test"),
+        (GOOD.replace("age", "fold"), "column 'fold' has a name that oncoarena's own tables use"),
+        (
+            "sample_id\tpatient_id\tlabel\tsplit\ns1\tp1\ta\ttrain\ns2\tp1\ta\ttest\ns3\tp3\tb\ttrain\ns4\tp4\tb\ttest\n",
+            r"patient 'p1' is in train and in test \(rows 2 \(train\), 3 \(test\)\)",
+        ),
+    ],
+)
+def test_read_samples__each_fault_is_named_with_its_place(tmp_path, content, complaint):
+    path = write(tmp_path, content)
+    with pytest.raises(InputError, match=complaint) as caught:
+        read_samples(path)
+    assert path in str(caught.value)
+
+
+def test_read_samples__all_faults_are_told_at_once_but_no_more_than_twenty(tmp_path):
+    rows = "".join(f"s1\tp{row}\ta\n" for row in range(40))
+    with pytest.raises(InputError) as caught:
+        read_samples(write(tmp_path, "sample_id\tpatient_id\tlabel\n" + rows))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 21
+    assert "and 19 more problems" in lines[-1]
+
+
+def test_read_samples__missing_file_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="there is no such file"):
+        read_samples(str(tmp_path / "nothing.tsv"))
+
+
+def test_read_samples__column_that_the_study_needs_is_asked_for(tmp_path):
+    with pytest.raises(InputError, match="column 'stage' is missing"):
+        read_samples(write(tmp_path, GOOD), columns=["stage"])
+    with pytest.raises(InputError, match="row 3: column 'age': is empty"):
+        read_samples(write(tmp_path, GOOD), paths=["age"])
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_read_samples__damaged_sheet_is_read_or_refused_never_a_crash(tmp_path_factory, data):
+    content = bytearray(GOOD.encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position : position + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+        if not content:
+            content = bytearray(b"\n")
+    path = tmp_path_factory.mktemp("sheet") / "samples.tsv"
+    path.write_bytes(bytes(content))
+    try:
+        table = read_samples(str(path))
+    except InputError as error:
+        assert str(path) in str(error)
+    else:
+        assert table["sample_id"].is_unique
+        assert not (table[["sample_id", "patient_id", "label"]] == "").any(axis=None)
+
+
+def test_covariate_table__numbers_become_numbers_and_words_stay_words():
+    samples = pd.DataFrame({"age": ["60", "", "4e1"], "sex": ["f", "m", ""], "none": ["", "", ""]})
+    typed = covariate_table(samples, ["age", "sex", "none"])
+    assert typed["age"].dtype == "float64"
+    assert typed["age"].isna().tolist() == [False, True, False]
+    assert typed["sex"].tolist() == ["f", "m", ""]
+    assert typed["none"].tolist() == ["", "", ""]
