@@ -1,0 +1,186 @@
+"""One card a hypothesis: its claim in its own words, what it found, what it cost, how it was set."""
+
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from oncoarena.reporting.datatable import DataTable
+from oncoarena.reporting.glossary import count, duration, is_number, memory, plural
+from oncoarena.reporting.series import Series
+from oncoarena.reporting.svg import escape
+
+_ITEMS_MOST = 12
+"""The most entries shown of a list that a hypothesis reports, e.g. of its features."""
+
+
+def prose(text: str) -> Markup:
+    """Turn a line of a docstring into safe HTML: backticks become code, DOIs become links."""
+    safe = escape(text)
+    safe = re.sub(r"``?([^`]+)``?", r"<code>\1</code>", safe)
+    safe = re.sub(
+        r"\b(?:doi:)?(10\.\d{4,9}/[^\s;,)<>&]*[^\s;,.)<>&])", r'<a href="https://doi.org/\1">doi:\1</a>', safe
+    )
+    return Markup(safe)
+
+
+def claim_parts(docstring: str) -> list[tuple[str, list[Markup]]]:
+    """Split a hypothesis's docstring into titled parts: the claim, what would refute it, its references.
+
+    A paragraph or a line that begins with "Refuted" or "Reference" opens its own part; further
+    paragraphs follow under "How". Returns (title, paragraphs) in the order of the docstring.
+    """
+    parts: list[tuple[str, list[str]]] = []
+    for paragraph in re.split(r"\n\s*\n|\n(?=\s*(?:Refuted|References?\b|- ))", docstring.strip()):
+        line = " ".join(paragraph.split())
+        if not line:
+            continue
+        if re.match(r"(?:It (?:is|would be) )?refuted\b", line, re.IGNORECASE):
+            title = "What would refute it"
+        elif re.match(r"References?\b", line):
+            title, line = "Reference", re.sub(r"^References?:?\s*", "", line)
+        else:
+            title = "Claim" if not parts else "How"
+            line = re.sub(r"^Claim:\s*", "", line) if not parts else line
+        line = line[:1].upper() + line[1:]
+        if parts and parts[-1][0] == title:
+            parts[-1][1].append(line)
+        else:
+            parts.append((title, [line]))
+    return [(title, [prose(line) for line in lines]) for title, lines in parts]
+
+
+def plain(value: Any) -> str:
+    """Write a config value or a finding in short."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(plain(entry) for entry in value[:_ITEMS_MOST])
+        return shown + (f" \N{HORIZONTAL ELLIPSIS} ({len(value)} in all)" if len(value) > _ITEMS_MOST else "")
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(entry)}" for key, entry in list(value.items())[:_ITEMS_MOST])
+    return str(value)
+
+
+def summarise(values: Sequence[Any]) -> str:
+    """Put one finding over all splits into a line: as it is, as median and range, or by how often."""
+    first = values[0]
+    if len(values) == 1 or all(value == first for value in values):
+        return plain(first)
+    if all(is_number(value) for value in values):
+        return (
+            f"median {plain(float(statistics.median(values)))} ({plain(min(values))} to {plain(max(values))})"
+        )
+    if all(isinstance(value, list | tuple) for value in values):
+        found = Counter(plain(entry) for value in values for entry in value)
+        shown = ", ".join(f"{entry} ({n}/{len(values)})" for entry, n in found.most_common(_ITEMS_MOST))
+        return shown + (" \N{HORIZONTAL ELLIPSIS}" if len(found) > _ITEMS_MOST else "")
+    found = Counter(plain(value) for value in values)
+    return "; ".join(f"{entry} ({n}/{len(values)})" for entry, n in found.most_common(4))
+
+
+def findings(splits: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Gather what a hypothesis reported about itself, one line a finding, over its splits."""
+    gathered: dict[str, list[Any]] = {}
+    for split in splits:
+        for key, value in (split.get("findings") or {}).items():
+            gathered.setdefault(key, []).append(value)
+    return [(key.replace("_", " "), summarise(values)) for key, values in gathered.items()]
+
+
+def cost(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Add up what a run took: seconds in all, the longest split, the highest memory, the devices."""
+    splits = run.get("splits") or []
+    seconds = [split["seconds"] for split in splits if is_number(split.get("seconds"))]
+    peaks = [split["peak_memory_mb"] for split in splits if is_number(split.get("peak_memory_mb"))]
+    return {
+        "n_splits": len(splits),
+        "seconds": sum(seconds) if seconds else float("nan"),
+        "longest": max(seconds, default=float("nan")),
+        "memory": max(peaks, default=float("nan")),
+        "device": ", ".join(sorted({str(split["device"]) for split in splits if split.get("device")})),
+    }
+
+
+def cost_table(runs: Sequence[Mapping[str, Any]], series: Mapping[str, Series]) -> DataTable:
+    """List what each trained hypothesis took."""
+    rows = []
+    for run in runs:
+        spent = cost(run)
+        rows.append(
+            [
+                series[run["hypothesis"]].label,
+                str(run.get("framework") or ""),
+                spent["device"],
+                count(spent["n_splits"]),
+                duration(spent["seconds"]),
+                duration(spent["longest"]),
+                memory(spent["memory"]),
+            ]
+        )
+    headings = ["Hypothesis", "Framework", "Device", "Splits", "Time in all", "Longest split", "Peak memory"]
+    return DataTable("What training and prediction took", headings, rows, n_text=3)
+
+
+def card(run: Mapping[str, Any], look: Series) -> dict[str, Any]:
+    """Collect what the page shows of one hypothesis."""
+    spent = cost(run)
+    trained = run.get("status") != "not_applicable"
+    facts = [("Framework", run.get("framework")), ("Seed", run.get("seed"))]
+    if trained and spent["n_splits"]:
+        facts += [
+            ("Device", spent["device"]),
+            ("Trained on", plural(spent["n_splits"], "split")),
+            ("Time", duration(spent["seconds"])),
+            ("Peak memory", memory(spent["memory"])),
+        ]
+    return {
+        "look": look,
+        "id": run["hypothesis"],
+        "title": run.get("title") or run["hypothesis"],
+        "trained": trained,
+        "reason": run.get("reason") or "no reason was given",
+        "parts": claim_parts(run.get("claim") or ""),
+        "facts": [(name, str(value)) for name, value in facts if value not in (None, "")],
+        "config": [(key, plain(value)) for key, value in (run.get("config") or {}).items()],
+        "findings": findings(run.get("splits") or []),
+        "code_digest": run.get("code_digest") or "",
+    }
+
+
+def flatten(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Turn nested mappings into lines of (dotted name, value)."""
+    if isinstance(tree, Mapping):
+        return [
+            entry
+            for key, value in tree.items()
+            for entry in flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(tree, list | tuple) and any(isinstance(entry, Mapping) for entry in tree):
+        return [(prefix, json.dumps(tree, default=str))]
+    return [(prefix, plain(tree))]
+
+
+def gather(runs: Sequence[Mapping[str, Any]], field: str) -> list[tuple[str, str]]:
+    """Merge one mapping of all runs, e.g. their versions; where runs differ, say which has which."""
+    values: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        for key, value in flatten(run.get(field) or {}):
+            values.setdefault(key, {}).setdefault(value, []).append(run["hypothesis"])
+    return [
+        (
+            key,
+            next(iter(found))
+            if len(found) == 1
+            else "; ".join(f"{value} ({', '.join(names)})" for value, names in found.items()),
+        )
+        for key, found in sorted(values.items())
+    ]

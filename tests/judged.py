@@ -1,0 +1,113 @@
+"""A judged study of made-up numbers: the tables that the report renders, in the shapes that the referee writes."""
+
+import numpy as np
+import pandas as pd
+
+from oncoarena.reporting import report
+
+COMPETITORS = (
+    ("wide_deep", "Wide and deep", "claim"),
+    ("sparse_markers", "Sparse markers", "claim"),
+    ("l2_logistic", "L2 logistic regression", "baseline"),
+    ("prior_only", "Prior only", "control"),
+    ("covariates_only", "Covariates only", "control"),
+)
+CLAIM = """The signal is additive over `many` features.
+
+Refuted where a model of few features does better.
+Reference: Cheng 2016, doi:10.1145/2988450.2988454.
+"""
+
+
+def make_study(
+    classes=("BL", "EWS", "NB", "RMS"),
+    competitors=COMPETITORS,
+    n_test=20,
+    strata=(),
+    absent=("covariates_only",),
+) -> dict:
+    """Draw a study's tables from seeded noise, in the shapes that the referee writes."""
+    rng = np.random.default_rng(0)
+    k, n = len(classes), 4 * n_test
+    samples = pd.DataFrame(
+        {
+            "sample_id": [f"s{i}" for i in range(n)],
+            "patient_id": [f"p{i}" for i in range(n)],
+            "label": [classes[i % k] for i in range(n)],
+            "site": ["Lund" if i % 3 else "Nagoya" for i in range(n)],
+        }
+    )
+    roles = np.where(np.arange(n) < n_test, "test", "train")
+    splits = pd.DataFrame({"repeat": 0, "fold": 0, "sample_id": samples["sample_id"], "role": roles})
+    names = [name for name, _, _ in competitors if name not in absent]
+    evaluation, comparison, curves, confusion, runs = [], [], [], [], []
+    score = dict(zip(names, np.linspace(0.95, 0.25, len(names)), strict=True))
+    for name in names:
+        for stratum in ("all", *strata):
+            for metric, value in (("accuracy", score[name]), ("log_loss", 2 - score[name])):
+                evaluation.append((name, metric, stratum, value, value - 0.1, value + 0.04, n_test, n_test))
+        x = np.linspace(0, 1, 11)
+        for label in classes:
+            curves += [(name, "roc", label, a, a ** (1.01 - score[name]), n_test) for a in x]
+            curves += [(name, "calibration", label, a, rng.uniform(), 4) for a in x[1:-1:3]]
+        confusion += [(name, a, b, int(rng.integers(0, 6))) for a in classes for b in classes]
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            gap = score[a] - score[b]
+            p = 0.001 if gap > 0.3 else 0.4
+            comparison.append((a, b, "accuracy", gap, gap - 0.2, gap + 0.2, p, min(1.0, 2 * p)))
+    for name, title, role in competitors:
+        split = {"repeat": 0, "fold": 0, "n_train": n - n_test, "n_test": n_test, "seconds": 12.5}
+        split |= {
+            "peak_memory_mb": 1500.0,
+            "device": "cpu",
+            "findings": {"n_markers": 34, "genes": ["FGFR4"]},
+        }
+        runs.append(
+            {
+                "hypothesis": name,
+                "title": title,
+                "role": role,
+                "framework": "numpy",
+                "claim": CLAIM,
+                "seed": 7,
+            }
+            | {"status": "not_applicable" if name in absent else "trained", "reason": "needs a covariate"}
+            | {"config": {"penalty": 0.01}, "splits": [] if name in absent else [split]}
+            | {"versions": {"numpy": "2.4.1"}, "hardware": {"n_cores": 2}, "code_digest": "sha256:ef"}
+            | {"digests": {"blocks": {"expression": "sha256:ab"}}}
+        )
+    checks = [
+        ("CHK001", "A patient is on both sides of a split", "", "pass", "No patient is on both sides."),
+        ("CHK003", "A hypothesis is no better than guessing", "wide_deep", "pass", "Ahead by 0.3."),
+        (
+            "CHK003",
+            "A hypothesis is no better than guessing",
+            "sparse_markers",
+            "finding",
+            "Interval holds zero.",
+        ),
+        ("CHK004", "No better than the covariates", "", "not_applicable", "There are no covariates."),
+    ]
+    columns = {name: text.split() for name, text in report._TABLES.items()}
+    rows = {"evaluation": evaluation, "comparison": comparison, "checks": checks}
+    rows |= {"curves": curves, "confusion": confusion}
+    return {
+        "study": {
+            "study": "srbct",
+            "classes": list(classes),
+            "primary_metric": "accuracy",
+            "scheme": "official",
+            "estimand": "Accuracy over the official test set.",
+            "verdict": ["Wide and deep leads.", "It is better than every control."],
+            "flow": [{"stage": "listed in the sheet", "n_samples": n, "n_patients": n}],
+            "command": "snakemake --cores 2",
+            "config": {"seed": 7},
+            "provenance": {"python": "3.11"},
+            "created": "2026-11-20T14:03:00+00:00",
+        },
+        "samples": samples,
+        "splits": splits,
+        "runs": runs,
+        "tables": {name: pd.DataFrame(rows[name], columns=columns[name]) for name in rows},
+    }
