@@ -1,0 +1,97 @@
+"""Penalised softmax regression from scikit-learn, for any number of classes with samples."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from oncoarena.fitting.selection import softmax, spread_to_classes
+
+
+@dataclass(frozen=True)
+class LogisticModel:
+    """A softmax regression; classes without a training sample get a small probability."""
+
+    coefficients: np.ndarray
+    """(n_features, n_present)."""
+    intercept: np.ndarray
+    """(n_present,)."""
+    present: np.ndarray
+    """(n_present,) int64 codes of the classes with training samples."""
+    n_classes: int
+    n_samples: int
+
+    def predict_proba(self, x: np.ndarray) -> np.ndarray:
+        """Return (n_samples, n_classes) float64 for ``x`` (n_samples, n_features)."""
+        known = softmax(x.astype(np.float64) @ self.coefficients + self.intercept)
+        return spread_to_classes(known, self.present, self.n_classes, self.n_samples)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return all that ``from_arrays`` needs, as arrays for an .npz file."""
+        return {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Self:
+        """Rebuild a model from ``to_arrays``."""
+        return cls(
+            arrays["coefficients"],
+            arrays["intercept"],
+            arrays["present"],
+            int(arrays["n_classes"]),
+            int(arrays["n_samples"]),
+        )
+
+
+def fit_logistic_path(
+    x: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    inverse_penalties: Sequence[float],
+    *,
+    l1_ratio: float = 0.0,
+    tolerance: float = 1e-5,
+    max_iterations: int = 2000,
+    seed: int = 0,
+) -> list[LogisticModel]:
+    """Fit softmax regressions from the strongest to the weakest penalty, each starting from the last.
+
+    A fit that has not converged after ``max_iterations`` is used as it stands: it is an early-stopped
+    model, and it is chosen only where it predicts best.
+
+    Parameters: ``x`` (n_samples, n_features); ``labels`` (n_samples,) class codes;
+    ``inverse_penalties`` scikit-learn's C, in rising order; ``l1_ratio`` 0 (ridge, by L-BFGS) to 1
+    (lasso, by SAGA); ``tolerance`` scikit-learn's tol; ``seed`` of SAGA's order of samples.
+    Returns one model an inverse penalty.
+    """
+    present, counts = np.unique(labels, return_counts=True)
+    x = np.ascontiguousarray(x, dtype=np.float64)
+    if len(present) == 1 or x.shape[1] == 0:
+        # Nothing to tell apart, or nothing to tell by: the class frequencies.
+        flat = np.zeros((x.shape[1], len(present)))
+        model = LogisticModel(flat, np.log(counts / len(labels)), present, n_classes, len(labels))
+        return [model] * len(inverse_penalties)
+    solver = LogisticRegression(
+        l1_ratio=l1_ratio,
+        solver="saga" if l1_ratio > 0 else "lbfgs",
+        tol=tolerance,
+        max_iter=max_iterations,
+        warm_start=True,
+        random_state=seed,
+    )
+    models = []
+    for inverse_penalty in inverse_penalties:
+        solver.C = inverse_penalty
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            solver.fit(x, labels)
+        coefficients, intercept = solver.coef_.T.copy(), solver.intercept_.copy()
+        if len(present) == 2:
+            # One logit for the second class; the first has logit 0.
+            coefficients = np.hstack([np.zeros_like(coefficients), coefficients])
+            intercept = np.concatenate([[0.0], intercept])
+        models.append(LogisticModel(coefficients, intercept, present, n_classes, len(labels)))
+    return models

@@ -1,0 +1,135 @@
+"""Which features speak for a class: F statistics in PyTorch, for all inner folds side by side."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oncoarena.cohort import LabelledCohort
+from oncoarena.fitting.selection import inner_folds
+
+# Features a step where a pass over all features is cut into tiles: bounds the memory.
+TILE_FEATURES = 4096
+# Prior weight of the common variance in a feature's variance, in samples (as in moderated t statistics).
+PRIOR_SAMPLES = 4.0
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The training subsets that are fitted side by side: the whole training part, then each inner fold's."""
+
+    inside: Tensor
+    """(n_splits, n_samples) float64: 1 where a sample is fitted on."""
+    onehot: Tensor
+    """(n_samples, n_classes) float64."""
+    labels: Tensor
+    """(n_samples,) int64."""
+    group: Tensor
+    """(n_samples,) int64: one code for each patient and class."""
+    folds: np.ndarray
+    """(n_repeats, n_samples): inner fold numbers."""
+
+    @property
+    def counts(self) -> Tensor:
+        """Samples of each class: (n_splits, n_classes)."""
+        return self.inside @ self.onehot
+
+    @property
+    def log_prior(self) -> Tensor:
+        """Log frequency of each class, half a sample added to each: (n_splits, n_classes)."""
+        counts = self.counts + 0.5
+        return torch.log(counts / counts.sum(1, keepdim=True))
+
+    def out_of_fold(self, logits: Tensor) -> Tensor:
+        """Pick for each sample and repeat the split that did not see it.
+
+        Takes (n_splits, n_members, n_samples, n_classes), returns (n_members, n_repeats * n_samples,
+        n_classes).
+        """
+        n_folds = int(self.folds.max()) + 1
+        rows = torch.arange(logits.shape[2], device=logits.device)
+        picked = []
+        for repeat, folds in enumerate(self.folds):
+            split = torch.from_numpy(1 + repeat * n_folds + folds).to(logits.device)
+            picked.append(logits[split, :, rows].transpose(0, 1))
+        return torch.cat(picked, dim=1)
+
+
+def make_splits(train: LabelledCohort, n_folds: int, n_repeats: int, seed: int, device: str) -> Splits:
+    """Deal inner folds (whole patients, stratified) and lay out the training subsets as masks."""
+    folds = inner_folds(train, n_folds, n_repeats, seed)
+    inside = [np.ones(len(train))]
+    inside += [np.asarray(f != k, dtype=np.float64) for f in folds for k in range(folds.max() + 1)]
+    labels = torch.from_numpy(np.array(train.labels, dtype=np.int64)).to(device)
+    onehot = torch.nn.functional.one_hot(labels, len(train.classes)).double()
+    patients = np.unique(train.patient_ids, return_inverse=True)[1]
+    group = np.unique(patients * len(train.classes) + train.labels, return_inverse=True)[1]
+    return Splits(
+        torch.from_numpy(np.stack(inside)).to(device),
+        onehot,
+        labels,
+        torch.from_numpy(group.astype(np.int64)).to(device),
+        folds,
+    )
+
+
+def moments(x: Tensor, splits: Splits) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute mean, class means and pooled within-class variance for each split.
+
+    ``x`` is (n, p), the same for all splits, or (n_splits, n, p). Returns (n_splits, p),
+    (n_splits, n_classes, p) and (n_splits, p); the mean of an absent class is the mean of all.
+    """
+    counts = splits.counts
+    n_inside = splits.inside.sum(1, keepdim=True)
+    member = splits.inside[:, None, :] * splits.onehot.T  # (n_splits, n_classes, n)
+    sums = member @ x
+    mean = sums.sum(1) / n_inside
+    class_mean = sums / counts.clamp(min=1)[..., None]
+    squares = (splits.inside[:, None, :] @ (x * x))[:, 0]
+    within = squares - (counts[..., None] * class_mean**2).sum(1)
+    freedom = n_inside - (counts > 0).sum(1, keepdim=True)
+    # Where every class has one sample there is no spread within: all of the spread stands in.
+    total = (squares - n_inside * mean**2) / n_inside
+    variance = torch.where(freedom > 0, within / freedom.clamp(min=1), total).clamp(min=0)
+    class_mean = torch.where(counts[..., None] > 0, class_mean, mean[:, None])
+    return mean, class_mean, variance
+
+
+def moderate(variance: Tensor, common: Tensor, splits: Splits) -> Tensor:
+    """Shrink feature variances (n_splits, p) towards the common one (n_splits, 1), never to 0."""
+    n_inside = splits.inside.sum(1, keepdim=True)
+    shrunken = (PRIOR_SAMPLES * common + n_inside * variance) / (PRIOR_SAMPLES + n_inside)
+    return torch.where(shrunken > 0, shrunken, torch.ones_like(shrunken))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The evidence for each feature of one view, as each split sees it by its own samples alone."""
+
+    order: Tensor
+    """(n_splits, p) int64: features, best first."""
+    mean: Tensor
+    """(n_splits, p) float32."""
+    evidence: Tensor
+    """(n_splits, p) float32: moderated F statistics over the largest one of the split."""
+    common: Tensor
+    """(n_splits, 1) float64: median within-class variance of the features that vary."""
+
+
+def rank_features(x: Tensor, splits: Splits) -> Ranking:
+    """Rank the features of ``x`` (n, p) float32 by moderated F statistic."""
+    means, between, variance = [], [], []
+    for tile in x.split(TILE_FEATURES, dim=1):
+        mean, class_mean, within = moments(tile.double(), splits)
+        means.append(mean.float())
+        between.append((splits.counts[..., None] * (class_mean - mean[:, None]) ** 2).sum(1).float())
+        variance.append(within.float())
+    between, variance = torch.cat(between, 1), torch.cat(variance, 1).double()
+    varying = torch.where(variance > 0, variance, torch.nan)
+    common = varying.nanmedian(dim=1, keepdim=True).values.nan_to_num(0.0)
+    # The degrees of freedom between classes are the same for all features.
+    statistic = between / moderate(variance, common, splits)
+    order = torch.sort(statistic, dim=1, descending=True, stable=True).indices
+    evidence = statistic / statistic.amax(1, keepdim=True).clamp(min=1e-30)
+    return Ranking(order, torch.cat(means, 1), evidence.float(), common)

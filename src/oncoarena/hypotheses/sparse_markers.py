@@ -1,0 +1,290 @@
+"""The claim: a few features decide the class; all the others only add noise.
+
+Refuted where gates that keep all features have a lower log loss than gates that keep a few: out of fold (see
+"log_loss_by_features" in the findings), and on held-out samples against `l2_logistic` and
+`patient_similarity`, which use every feature.
+
+Sources: nearest shrunken centroids (Tibshirani 2002, doi:10.1073/pnas.082099299) and the attention pooling of
+P-NET (Elmarakeby 2021, doi:10.1038/s41586-021-03922-4), MuAt (Sanjaya 2023, doi:10.1186/s13073-023-01204-4)
+and ATGC (Anaya 2024, doi:10.1038/s41551-023-01120-3). The members are described in
+``oncoarena.fitting.torch_gates``. Each is linear in its view of the features, so the chosen mix is one weight
+a feature, class and view, and a sample's logits are the sum of what its markers contribute.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from oncoarena.cohort import Cohort, LabelledCohort
+from oncoarena.errors import NotApplicable
+from oncoarena.fitting.selection import (
+    fit_temperature,
+    greedy_selection,
+    log_loss,
+    softmax,
+    spread_to_classes,
+)
+from oncoarena.fitting.torch_evidence import make_splits, rank_features
+from oncoarena.fitting.torch_gates import LARGE_COHORT, Member, attention_members, gate_members
+from oncoarena.fitting.views import JoinedView, fit_joined_view
+
+FRAMEWORK = "torch"
+BLOCKS = "all"
+
+# Markers listed in the findings.
+N_LISTED = 50
+
+
+@dataclass(frozen=True)
+class Config:
+    """Hyper-parameters of the sparse claim."""
+
+    views: tuple[str, ...] = ("zscore", "raw")
+    """Views of the blocks, see ``oncoarena.fitting.views``."""
+    n_folds: int = 5
+    """Inner folds; fewer where there are fewer patients."""
+    n_repeats: int = 2
+    """Repeats of the inner folds; 1 with more than 1,000 samples."""
+    kept: tuple[float, ...] = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    """Fractions of the features that the hard gates keep."""
+    evidence_powers: tuple[float, ...] = (1.0, 2.0)
+    """Soft gates: each feature is multiplied by the root of this power of its F statistic."""
+    penalties: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2)
+    """L2 penalties of the heads: lambda of mean cross-entropy + lambda / 2 x sum of squared weights."""
+    head_steps: int = 150
+    """Accelerated gradient steps of the heads."""
+    survivors: tuple[int, ...] = (8, 32, 128, 512, 1024)
+    """Attention gates: features that survive the threshold of the prototypes."""
+    uniformity: tuple[float, ...] = (1.0, 0.1)
+    """Attention gates: penalties for a nat of divergence from the uniform gate."""
+    smoothing: float = 0.1
+    """Attention gates: probability mass spread over the classes, so they learn on once all is right."""
+    gate_steps: int = 40
+    """Attention gates: gradient steps."""
+    gate_rate: float = 0.2
+    """Attention gates: first step of the gate that moves most, in nats; falls to 0 along a cosine."""
+    max_members: int = 12
+    """Draws of the greedy selection."""
+
+
+class MarkerEnsemble(nn.Module):
+    """The chosen members as one linear map a view: logits are sums of the markers' contributions."""
+
+    def __init__(self, n_markers: tuple[int, ...], n_classes: int):
+        super().__init__()
+        self.register_buffer("intercept", torch.zeros(n_classes, dtype=torch.float64))
+        for number, m in enumerate(n_markers):
+            self.register_buffer(f"columns{number}", torch.zeros(m, dtype=torch.int64))
+            self.register_buffer(f"weights{number}", torch.zeros(m, n_classes, dtype=torch.float64))
+
+    def markers(self, number: int) -> tuple[Tensor, Tensor]:
+        """Columns (m,) and weights (m, n_classes) of the markers in one view."""
+        return getattr(self, f"columns{number}"), getattr(self, f"weights{number}")
+
+    def forward(self, *views: Tensor) -> Tensor:
+        """Turn the features (n, p) of each view into logits (n, n_classes)."""
+        logits = self.intercept.expand(len(views[0]), -1)
+        for number, x in enumerate(views):
+            columns, weights = self.markers(number)
+            logits = logits + x[:, columns].double() @ weights
+        return logits
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fitted ensemble of sparse members."""
+
+    views: tuple[JoinedView, ...]
+    model: MarkerEnsemble
+    """Gives the logits of the classes that have a training sample."""
+    present: np.ndarray
+    """(n_present,) int64: their codes."""
+    n_classes: int
+    n_samples: int
+    """Of the training part."""
+    findings: dict
+    """What was chosen out of fold and the leading markers, ready for JSON."""
+
+    def _features(self, cohort: Cohort) -> list[Tensor]:
+        device = self.model.intercept.device
+        return [torch.from_numpy(view.transform(cohort)).to(device) for view in self.views]
+
+    def predict_proba(self, cohort: Cohort) -> np.ndarray:
+        """Return probabilities (n_samples, n_classes) float64 in the order of the training classes."""
+        with torch.no_grad():
+            logits = self.model(*self._features(cohort)).cpu().numpy()
+        return spread_to_classes(softmax(logits), self.present, self.n_classes, self.n_samples)
+
+    def attribute(self, cohort: Cohort) -> dict[str, np.ndarray]:
+        """Return each feature's contribution to the logit of the predicted class over the mean logit.
+
+        One (n_samples, n_features) float64 array a block. The contributions of a sample add up to its
+        logit minus the mean of its logits, less what the intercepts give.
+        """
+        features = self._features(cohort)
+        with torch.no_grad():
+            predicted = self.model(*features).argmax(1)
+            total = torch.zeros(features[0].shape, dtype=torch.float64, device=predicted.device)
+            for number, x in enumerate(features):
+                columns, weights = self.model.markers(number)
+                lifted = weights - weights.mean(1, keepdim=True)
+                total[:, columns] += x[:, columns].double() * lifted.T[predicted]
+        slices = self.views[0].block_slices()
+        return {name: total[:, columns].cpu().numpy() for name, columns in slices.items()}
+
+    def save(self, directory: Path) -> None:
+        """Write the ensemble: PyTorch state, arrays of the views, findings."""
+        torch.save(self.model.state_dict(), directory / "markers.pt")
+        for number, view in enumerate(self.views):
+            np.savez(directory / f"view{number}.npz", **view.to_arrays())
+        np.savez(
+            directory / "classes.npz",
+            present=self.present,
+            n_classes=self.n_classes,
+            n_samples=self.n_samples,
+        )
+        (directory / "findings.json").write_text(json.dumps(self.findings, indent=1))
+
+
+def load(directory: Path) -> Predictor:
+    """Read what ``Predictor.save`` wrote."""
+    views = []
+    for path in sorted(directory.glob("view*.npz")):
+        with np.load(path, allow_pickle=False) as arrays:
+            views.append(JoinedView.from_arrays(dict(arrays)))
+    state = torch.load(directory / "markers.pt", weights_only=True, map_location="cpu")
+    sizes = tuple(len(state[f"columns{number}"]) for number in range(len(views)))
+    model = MarkerEnsemble(sizes, len(state["intercept"]))
+    model.load_state_dict(state)
+    with np.load(directory / "classes.npz", allow_pickle=False) as arrays:
+        present, sizes = arrays["present"], (int(arrays["n_classes"]), int(arrays["n_samples"]))
+    findings = json.loads((directory / "findings.json").read_text())
+    return Predictor(tuple(views), model, present, *sizes, findings)
+
+
+def fit(
+    config: Config,
+    train: LabelledCohort,
+    validation: LabelledCohort | None,
+    *,
+    seed: int,
+    device: str,
+) -> Predictor:
+    """Fit all members on all inner folds side by side and keep the mix that is best out of fold.
+
+    ``validation`` is not used: the inner folds choose. Raises NotApplicable where there are fewer than two
+    patients or no features.
+    """
+    present, labels = np.unique(train.labels, return_inverse=True)
+    n_all = len(train.classes)
+    train = replace(train, labels=labels, classes=tuple(train.classes[code] for code in present))
+    n_repeats = config.n_repeats if len(train) <= LARGE_COHORT else 1
+    splits = make_splits(train, config.n_folds, n_repeats, seed, device)
+    views, spreads, members, view_of = [], [], [], []
+    for number, kind in enumerate(config.views):
+        views.append(fit_joined_view(train, kind))
+        if not len(views[-1].feature_names):
+            raise NotApplicable("needs at least one feature; the blocks of this cohort have none")
+        x = torch.from_numpy(views[-1].transform(train)).to(device)
+        spreads.append(x.std(dim=0, correction=0).double())
+        ranked = rank_features(x, splits)
+        members += attention_members(
+            x,
+            ranked,
+            splits,
+            survivors=config.survivors,
+            uniformity=config.uniformity,
+            smoothing=config.smoothing,
+            steps=config.gate_steps,
+            rate=config.gate_rate,
+        )
+        members += gate_members(
+            x,
+            ranked,
+            splits,
+            kept=config.kept,
+            evidence_powers=config.evidence_powers,
+            penalties=config.penalties,
+            steps=config.head_steps,
+        )
+        view_of += [number] * (len(members) - len(view_of))
+
+    labels = np.tile(train.labels, n_repeats)
+    sharpness = np.array([fit_temperature(member.oof, labels) for member in members])
+    oof = np.stack([t * member.oof for t, member in zip(sharpness, members, strict=True)])
+    shares = greedy_selection(oof, labels, config.max_members)
+    final = fit_temperature(np.tensordot(shares, oof, axes=1), labels)
+
+    n_features, n_classes = len(views[0].feature_names), len(train.classes)
+    dense = [torch.zeros(n_features, n_classes, dtype=torch.float64, device=device) for _ in views]
+    intercept = torch.zeros(n_classes, dtype=torch.float64, device=device)
+    for at in np.flatnonzero(shares):
+        columns, weights, bias = members[at].linear()
+        factor = float(final * shares[at] * sharpness[at])
+        dense[view_of[at]][columns] += factor * weights
+        intercept += factor * bias
+    chosen = [weights.abs().sum(1).nonzero()[:, 0] for weights in dense]
+    state = {"intercept": intercept}
+    for number, columns in enumerate(chosen):
+        state |= {f"columns{number}": columns, f"weights{number}": dense[number][columns]}
+    model = MarkerEnsemble(tuple(len(columns) for columns in chosen), n_classes).to(device)
+    model.load_state_dict(state)
+
+    influence = sum(
+        spread[:, None] * (weights - weights.mean(1, keepdim=True))
+        for spread, weights in zip(spreads, dense, strict=True)
+    )
+    losses = [log_loss(softmax(member), labels) for member in oof]
+    findings = {
+        "members": [
+            {
+                "kind": members[at].kind,
+                "view": config.views[view_of[at]],
+                "features": members[at].n_features,
+                **members[at].settings,
+                "log_loss": losses[at],
+                "share": float(shares[at]),
+            }
+            for at in np.flatnonzero(shares)
+        ],
+        "log_loss_by_features": best_by_size(members, losses),
+        "n_features": n_features,
+        "markers": list_markers(influence.cpu().numpy(), views[0].feature_names, train.classes),
+    }
+    return Predictor(tuple(views), model, present, n_all, len(train), findings)
+
+
+def best_by_size(members: list[Member], losses: list[float]) -> dict[str, float]:
+    """Give the lowest out-of-fold log loss of the hard gates of each size: number of features to nats.
+
+    The claim stands where the minimum lies at few features.
+    """
+    best: dict[int, float] = {}
+    for member, loss in zip(members, losses, strict=True):
+        if member.kind == "top-k gate":
+            best[member.n_features] = min(loss, best.get(member.n_features, loss))
+    return {str(size): best[size] for size in sorted(best)}
+
+
+def list_markers(influence: np.ndarray, names: np.ndarray, classes: tuple[str, ...]) -> list[dict]:
+    """List the features that move the logits most.
+
+    ``influence`` (n_features, n_classes) is the change of the logits for one standard deviation more of a
+    feature. Returns at most ``N_LISTED`` features, strongest first, with the class each speaks for (when
+    high) and its share of the whole influence.
+    """
+    size = np.linalg.norm(influence, axis=1)
+    order = np.argsort(-size, kind="stable")[:N_LISTED]
+    return [
+        {
+            "feature": str(names[j]),
+            "high_in": classes[int(influence[j].argmax())],
+            "weight": float(size[j] / size.sum()),
+        }
+        for j in order
+        if size[j] > 0
+    ]

@@ -1,0 +1,116 @@
+"""The signal is additive over very many features, each of little weight, plus low-order interactions of them.
+
+Refuted where a model of few features or of neighbouring features does better on the same splits, or where
+this one sits at the level of the controls. Its deep part is refuted where ``findings`` says that no deep
+member earned its place out of fold.
+Reference: Cheng 2016, Wide & Deep Learning, doi:10.1145/2988450.2988454.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from oncoarena.cohort import Cohort, LabelledCohort
+from oncoarena.fitting.components import Components, fit_components
+from oncoarena.fitting.keras_members import (
+    HeadConfig,
+    WideDeepMembers,
+    leading,
+    member_logits,
+    select_members,
+    stack_scores,
+    take_copy,
+    train_members,
+)
+from oncoarena.fitting.selection import softmax
+from oncoarena.fitting.views import VIEW_KINDS, JoinedView, fit_joined_view
+
+FRAMEWORK = "tensorflow"
+BLOCKS = "all"
+
+
+@dataclass(frozen=True)
+class Config(HeadConfig):
+    """Hyper-parameters: the views here, the heads and their training as in ``HeadConfig``."""
+
+    views: tuple[str, ...] = VIEW_KINDS
+    """Views of the blocks, see ``oncoarena.fitting.views``."""
+
+
+class Predictor:
+    """Views, their components, one batched Keras model and the coefficients of its members."""
+
+    def __init__(
+        self,
+        views: list[JoinedView],
+        components: list[Components],
+        members: WideDeepMembers,
+        coefficients: np.ndarray,
+        findings: dict,
+    ):
+        self.views = views
+        self.components = components
+        self.members = members
+        self.coefficients = coefficients
+        self.findings = findings
+
+    def predict_proba(self, cohort: Cohort) -> np.ndarray:
+        """Return (n_samples, n_classes) float64 probabilities in the order of the training classes."""
+        scores = [c.project(v.transform(cohort)) for v, c in zip(self.views, self.components, strict=True)]
+        n_components = self.members.n_components
+        logits = member_logits(self.members, stack_scores(scores, n_components))[:, 0]
+        return softmax(np.einsum("smk,m->sk", logits.astype(np.float64), self.coefficients))
+
+    def save(self, directory: Path) -> None:
+        """Write the model into an empty directory."""
+        self.members.save(directory / "members.keras")
+        for number, (view, components) in enumerate(zip(self.views, self.components, strict=True)):
+            np.savez(directory / f"view{number}.npz", **view.to_arrays())
+            np.savez(directory / f"components{number}.npz", **components.to_arrays())
+        np.savez(directory / "coefficients.npz", coefficients=self.coefficients)
+        (directory / "findings.json").write_text(json.dumps(self.findings, indent=1))
+
+
+def load(directory: Path) -> Predictor:
+    """Read what ``Predictor.save`` wrote."""
+    n_views = len(list(directory.glob("view*.npz")))
+    return Predictor(
+        [JoinedView.from_arrays(dict(np.load(directory / f"view{i}.npz"))) for i in range(n_views)],
+        [Components.from_arrays(dict(np.load(directory / f"components{i}.npz"))) for i in range(n_views)],
+        keras.models.load_model(directory / "members.keras", compile=False),
+        np.load(directory / "coefficients.npz")["coefficients"],
+        json.loads((directory / "findings.json").read_text()),
+    )
+
+
+def fit(
+    config: Config, train: LabelledCohort, validation: LabelledCohort | None, *, seed: int, device: str
+) -> Predictor:
+    """Train all members for all inner folds at once, then choose among them out of fold.
+
+    ``validation`` is not used: the number of steps is fixed and the choice is made by inner folds.
+    TensorFlow places the work on ``device`` by itself.
+    """
+    views = [fit_joined_view(train, kind) for kind in config.views]
+    components = [leading(fit_components(view.transform(train)), config.max_components) for view in views]
+    trained = train_members(stack_scores([c.train_scores for c in components]), train, config, seed)
+    chosen = select_members(trained.oof_logits, train, trained.is_deep, config.max_members)
+    of_view = np.array([config.views[view] for view in trained.view])
+    kept = np.unique(trained.view[chosen.weights > 0])
+    findings = {
+        "oof_log_loss": chosen.log_loss,
+        "deep_gain": chosen.gain,
+        "deep_gain_error": chosen.gain_error,
+        "weight_of_deep": float(chosen.weights[trained.is_deep].sum()),
+        "weight_of_view": {v: float(chosen.weights[of_view == v].sum()) for v in config.views},
+    }
+    return Predictor(
+        [views[i] for i in kept],
+        [components[i] for i in kept],
+        take_copy(trained.model, copy=0, views=kept),
+        chosen.coefficients[np.isin(trained.view, kept)],
+        findings,
+    )
