@@ -81,13 +81,17 @@ class Cohort:
 
     ``sample_ids`` and ``patient_ids`` are (n_samples,) arrays of str; every block has n_samples rows
     in the same order; ``covariates`` has n_samples rows, numeric columns as float64 (NaN where
-    missing), all others as str ("" where missing).
+    missing), all others as str ("" where missing); None stands for no columns.
     """
 
     sample_ids: np.ndarray
     patient_ids: np.ndarray
     blocks: Mapping[str, Block]
-    covariates: pd.DataFrame = field(default_factory=pd.DataFrame)
+    covariates: pd.DataFrame | None = None
+
+    def __post_init__(self) -> None:
+        if self.covariates is None:
+            object.__setattr__(self, "covariates", pd.DataFrame(index=range(len(self.sample_ids))))
 
     def __len__(self) -> int:
         return len(self.sample_ids)

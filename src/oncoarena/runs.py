@@ -1,0 +1,172 @@
+"""One hypothesis on some splits: its predictions and run.json, the record of what it saw and cost."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from oncoarena import compute, provenance, store
+from oncoarena.errors import InputError
+from oncoarena.samples import covariate_table
+from oncoarena.specs import TrainingSpec
+from oncoarena.splits import split_id
+from oncoarena.training import Job, write_job
+
+
+def write_splits(
+    samples: pd.DataFrame, splits: pd.DataFrame, covariates: Sequence[str], uri: str
+) -> dict[str, Any]:
+    """Write one file a split for the training processes and return their receipt, written last.
+
+    A split's file holds sample_id, patient_id, role, covariates and the label of training and validation
+    samples; the label of a test sample is not in it. ``splits.parquet``'s table itself has no labels.
+    """
+    columns = ["sample_id", "patient_id", *covariates]
+    known = samples.set_index("sample_id", drop=False)
+    listed = []
+    for (repeat, fold), split in splits.groupby(["repeat", "fold"]):
+        rows = known.loc[split["sample_id"]]
+        table = rows[list(dict.fromkeys(columns))].reset_index(drop=True)
+        table["role"] = split["role"].to_numpy()
+        table["label"] = rows["label"].where(table["role"].to_numpy() != "test", None).to_numpy()
+        name = split_id(repeat, fold)
+        split_uri = store.join(uri, f"{name}.parquet")
+        store.write_table(split_uri, table)
+        listed.append({"repeat": int(repeat), "fold": int(fold), "id": name, "uri": split_uri})
+    receipt = {
+        "classes": sorted(samples["label"].unique().tolist()),
+        "covariates": list(covariates),
+        "n_splits": len(listed),
+        "digest": store.digest_json(
+            [splits.to_dict("list"), covariate_table(samples, covariates).to_dict("list")]
+        ),
+        "splits": listed,
+    }
+    store.write_json(store.join(uri, "receipt.json"), receipt)
+    return receipt
+
+
+def run_part(
+    spec: TrainingSpec,
+    *,
+    splits_receipt: str,
+    assay_receipts: Sequence[str],
+    part: int,
+    n_parts: int,
+    study_seed: int,
+    threads: int,
+    gpu: int,
+    uri: str,
+    save_models: bool = False,
+) -> dict[str, Any]:
+    """Train a hypothesis on its share of the splits and write predictions.parquet and run.json below ``uri``.
+
+    Split i belongs to part i modulo ``n_parts``. Training happens in a process of its own, started with
+    the thread caps and determinism flags of its framework; see ``training``.
+    Returns the content of run.json. Raises InputError if training failed; its log says why.
+    """
+    receipt = store.read_json(splits_receipt)
+    blocks = _block_receipts(spec, assay_receipts)
+    mine = [split for number, split in enumerate(receipt["splits"]) if number % n_parts == part]
+    for split in mine:
+        split["seed"] = compute.spawn_seed(study_seed, spec.id, split["repeat"], split["fold"])
+    models = store.join(uri, "models") if save_models else None
+    with tempfile.TemporaryDirectory(prefix="oncoarena-") as directory:
+        job = Job(
+            spec=spec,
+            splits=mine,
+            blocks=blocks,
+            classes=tuple(receipt["classes"]),
+            covariates=tuple(receipt["covariates"]),
+            threads=threads,
+            gpu=gpu,
+            models=f"{directory}/models" if save_models else None,
+            scratch=os.environ.get(
+                "ONCOARENA_SCRATCH", os.path.join(tempfile.gettempdir(), "oncoarena-scratch")
+            ),
+            output=directory,
+        )
+        _train(job, Path(directory))
+        results = [store.read_json(f"{directory}/{split['id']}.json") for split in mine]
+        refused = [result for result in results if result["status"] == "not_applicable"]
+        tables = [] if refused else [_read_predictions(directory, spec, split) for split in mine]
+        if models is not None and not refused:
+            store.write_directory(models, Path(directory, "models"))
+    probability_columns = [f"p_{name}" for name in receipt["classes"]]
+    empty = pd.DataFrame(columns=["hypothesis", "repeat", "fold", "sample_id", *probability_columns])
+    store.write_table(
+        store.join(uri, "predictions.parquet"), pd.concat(tables, ignore_index=True) if tables else empty
+    )
+    run = {
+        "hypothesis": spec.id,
+        "module": spec.module,
+        "framework": spec.framework,
+        "blocks": sorted(blocks),
+        "permuted_labels": spec.permute_labels,
+        "status": "not_applicable" if refused else "trained",
+        "reason": refused[0]["reason"] if refused else "",
+        "part": part,
+        "n_parts": n_parts,
+        "seed": study_seed,
+        "config": results[0]["config"] if results else dict(spec.config),
+        "threads": threads,
+        "gpu": gpu,
+        "seconds": round(sum(result["seconds"] for result in results), 3),
+        "peak_memory_mb": max((result["peak_memory_mb"] for result in results), default=0),
+        "splits": [{key: value for key, value in result.items() if key != "config"} for result in results],
+        "versions": provenance.versions(spec.framework),
+        "hardware": provenance.hardware(),
+        "digests": {
+            "blocks": {name: store.read_json(block)["digest"] for name, block in blocks.items()},
+            "splits": receipt["digest"],
+        },
+        "code_digest": provenance.code_digest(spec.module),
+        "models": models,
+    }
+    store.write_json(store.join(uri, "run.json"), run)
+    return run
+
+
+def _block_receipts(spec: TrainingSpec, assay_receipts: Sequence[str]) -> dict[str, str]:
+    """Map the names of the blocks that a hypothesis sees to their receipts."""
+    offered: Mapping[str, str] = {
+        name: block for uri in assay_receipts for name, block in store.read_json(uri)["blocks"].items()
+    }
+    return {name: uri for name, uri in offered.items() if spec.blocks is None or name in spec.blocks}
+
+
+def _train(job: Job, directory: Path) -> None:
+    write_job(directory / "job.json", job)
+    environment = os.environ | compute.training_environment(job.spec.framework, job.threads, job.gpu)
+    command = [sys.executable, "-m", "oncoarena.training", str(directory / "job.json")]
+    lines = []
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            # Lines are passed on as they come, so that a log can be followed while it trains.
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line)
+        except BaseException:
+            process.terminate()
+            raise
+    status = process.returncode
+    if status != 0:
+        cause = [line.strip() for line in lines if line.strip()][-2:]
+        raise InputError(
+            f"hypothesis {job.spec.id} failed: {' | '.join(cause) or 'no output'}; its log has the whole story"
+        )
+
+
+def _read_predictions(directory: str, spec: TrainingSpec, split: Mapping[str, Any]) -> pd.DataFrame:
+    table = pd.read_parquet(Path(directory, f"{split['id']}.parquet"))
+    table.insert(0, "fold", split["fold"])
+    table.insert(0, "repeat", split["repeat"])
+    table.insert(0, "hypothesis", spec.id)
+    return table

@@ -1,0 +1,76 @@
+"""Devices, threads and seeds: decided in one place, before a framework is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from oncoarena import compute
+
+
+def test_spawn_seed__depends_on_every_name_and_on_the_order():
+    seeds = {
+        compute.spawn_seed(study, *names)
+        for study in (0, 1)
+        for names in [("a", 0, 0), ("a", 0, 1), ("a", 1, 0), ("b", 0, 0), ("ab", 0, 0), ("a", "b", 0, 0)]
+    }
+    assert len(seeds) == 12
+    assert compute.spawn_seed(7, "wide_deep", 2, 3) == compute.spawn_seed(7, "wide_deep", 2, 3)
+
+
+def test_spawn_seed__is_the_same_on_every_machine():
+    # Written down once: a change here would change the predictions of every published study.
+    assert compute.spawn_seed(1, "wide_deep", 0, 0) == 815772714
+
+
+@pytest.mark.parametrize(
+    ("framework", "question", "answer"),
+    [
+        (
+            "numpy",
+            "import os; print(os.environ['OMP_NUM_THREADS'], repr(os.environ['CUDA_VISIBLE_DEVICES']))",
+            "2 ''",
+        ),
+        (
+            "torch",
+            "import torch; print(torch.get_num_threads(), torch.are_deterministic_algorithms_enabled())",
+            "2 True",
+        ),
+        (
+            "tensorflow",
+            "import tensorflow as tf; print(tf.config.threading.get_intra_op_parallelism_threads())",
+            "2",
+        ),
+    ],
+)
+def test_training_environment__caps_threads_as_the_framework_sees_them(framework, question, answer):
+    import os
+
+    code = f"from oncoarena import compute; compute.prepare_framework({framework!r}, 2, 0, 5); {question}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | compute.training_environment(framework, threads=2, gpu=0),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == answer
+
+
+@pytest.mark.parametrize("framework", ["numpy", "sklearn", "torch"])
+def test_prepare_framework__asks_for_no_gpu_where_there_is_none(framework):
+    code = f"from oncoarena import compute; print(compute.prepare_framework({framework!r}, 1, 1, 5))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in ("cpu", "cuda")
+
+
+def test_object_map__one_worker_is_the_builtin():
+    with compute.object_map(1, 1000) as map_objects:
+        assert map_objects is map
+
+
+def test_object_map__keeps_the_order_of_the_input():
+    with compute.object_map(2, 1000) as map_objects:
+        assert list(map_objects(abs, [-3, 1, -2])) == [3, 1, 2]
