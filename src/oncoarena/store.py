@@ -68,6 +68,7 @@ def missing(uris: Iterable[str]) -> list[str]:
     absent = []
     for parent, members in by_parent.items():
         filesystem, path = fsspec.core.url_to_fs(parent or ".")
+        filesystem.invalidate_cache()  # another process may have written since the last listing
         try:
             found = {name.rpartition("/")[2] for name in filesystem.ls(path, detail=False)}
         except (FileNotFoundError, NotADirectoryError):

@@ -1,0 +1,166 @@
+"""The store against a real S3 server on the loopback address."""
+
+import os
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from oncoarena import store
+from oncoarena.cohort import feature_table
+from oncoarena.errors import InputError
+from oncoarena.extraction import extract_shard, freeze_blocks
+from oncoarena.runs import run_part, write_splits
+from oncoarena.specs import TrainingSpec
+from oncoarena.splits import SplitPlan, make_splits
+from oncoarena.study import AssayPlan, assay_module
+from studies import SPEC
+
+KEYS = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """A bucket on SeaweedFS; all its ports are on loopback, its data in a fresh folder."""
+    folder = tmp_path_factory.mktemp("weed")
+    ports = {
+        name: free_port()
+        for name in ("s3", "master", "filer", "volume", "s3g", "masterg", "filerg", "volumeg")
+    }
+    command = [
+        str(Path(sysconfig.get_path("scripts"), "weed")),
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-s3.port={ports['s3']}",
+        f"-master.port={ports['master']}",
+        f"-filer.port={ports['filer']}",
+        f"-volume.port={ports['volume']}",
+        f"-s3.port.grpc={ports['s3g']}",
+        f"-master.port.grpc={ports['masterg']}",
+        f"-filer.port.grpc={ports['filerg']}",
+        f"-volume.port.grpc={ports['volumeg']}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-webdav=false",
+        "-admin.ui=false",
+        "-master.telemetry=false",
+        "-volume.max=0",
+        "-volume.preStopSeconds=0",
+        "-bucket=genomics",
+    ]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen(command, env=os.environ | KEYS, stdout=log, stderr=log, cwd=folder)
+    changed = KEYS | {
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3']}",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = {name: os.environ.get(name) for name in changed}
+    try:
+        wait_until_healthy(f"http://127.0.0.1:{ports['s3']}/healthz", server, folder / "log")
+        os.environ.update(changed)
+        yield "s3://genomics"
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        server.send_signal(signal.SIGTERM)
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def wait_until_healthy(url, server, log):
+    for _ in range(150):
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    pytest.fail(f"the S3 server did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def test_write_block__round_trip_on_s3(bucket):
+    values = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
+    ids = [f"s{row}" for row in range(300)]
+    features = feature_table([f"g{column}" for column in range(7)])
+    receipt = store.write_block(f"{bucket}/blocks/toy", SPEC, ids, iter(values), features, {})
+    again = store.read_json(f"{bucket}/blocks/toy/receipt.json")
+    assert again["digest"] == receipt["digest"]
+    np.testing.assert_array_equal(store.open_block(again).values, values)
+
+
+def test_write_whole__failed_write_leaves_no_object(bucket):
+    def fail(path):
+        Path(path).write_text("half")
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        store.write_whole(f"{bucket}/half.json", fail)
+    assert not store.exists(f"{bucket}/half.json")
+
+
+def test_open_input__missing_object_is_one_clear_line(bucket):
+    with pytest.raises(InputError, match=r"s3://genomics/nothing.tsv: there is no such file"):
+        store.read_json(f"{bucket}/nothing.tsv")
+    assert store.missing([f"{bucket}/nothing.tsv"]) == [f"{bucket}/nothing.tsv"]
+
+
+def test_study__objects_and_results_on_s3_train_as_on_disk(bucket, tmp_path):
+    rng = np.random.default_rng(1)
+    ids = [f"s{row:02d}" for row in range(20)]
+    samples = pd.DataFrame(
+        {
+            "sample_id": ids,
+            "patient_id": ids,
+            "label": ["a", "b"] * 10,
+            "file": [f"{bucket}/raw/{i}.tsv" for i in ids],
+        }
+    )
+    for row, uri in enumerate(samples["file"]):
+        counts = rng.poisson(10 + 10 * (row % 2), 6)
+        store.write_text(uri, "gene\tcount\n" + "".join(f"g{g}\t{count}\n" for g, count in enumerate(counts)))
+    plan = AssayPlan("expression", assay_module("expression").Options(transform="log2p1"), column="file")
+    assert store.missing(samples["file"]) == []
+    predictions = {}
+    for name, base in (("s3", f"{bucket}/results"), ("disk", str(tmp_path))):
+        shards = []
+        for shard in range(2):
+            extract_shard(plan, samples.iloc[10 * shard : 10 * shard + 10], f"{base}/shards/{shard}")
+            shards.append(f"{base}/shards/{shard}/receipt.json")
+        freeze_blocks(plan, shards, f"{base}/blocks", f"{base}/blocks/expression.json")
+        write_splits(samples, make_splits(samples, SplitPlan("kfold", folds=2)), [], f"{base}/splits")
+        run_part(
+            TrainingSpec("l2_logistic", "oncoarena.hypotheses.l2_logistic", "sklearn"),
+            splits_receipt=f"{base}/splits/receipt.json",
+            assay_receipts=[f"{base}/blocks/expression.json"],
+            part=0,
+            n_parts=1,
+            study_seed=0,
+            threads=1,
+            gpu=0,
+            uri=f"{base}/run",
+            save_models=True,
+        )
+        predictions[name] = store.read_table(f"{base}/run/predictions.parquet")
+        assert store.exists(f"{base}/run/models/r00f01")
+    pd.testing.assert_frame_equal(predictions["s3"], predictions["disk"])
