@@ -1,0 +1,118 @@
+"""Everything that can be known to be wrong before the first job, found at once and said in plain lines."""
+
+import inspect
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from oncoarena import store
+from oncoarena.errors import InputError
+from oncoarena.external import read_external
+from oncoarena.extraction import read_annotation
+from oncoarena.samples import read_samples
+from oncoarena.schema import suggestion
+from oncoarena.splits import make_splits
+from oncoarena.study import AssayPlan, Study, assay_module
+
+
+def check_study(study: Study, made_by_rules: Collection[str] = (), cache: Path | None = None) -> None:
+    """Check sample sheet, splits, inputs and external predictions of a study.
+
+    Parameters: ``made_by_rules`` are files that need not exist yet; what depends on them is checked by
+    the job that first reads them. ``cache`` is a local directory that remembers which matrices
+    were read without a fault, by size and time of change, so that a large one is read once.
+    Raises InputError with a line for each problem that was found.
+    """
+    problems: list[str] = []
+    _try(problems, lambda: _check_simulation(study))
+    samples = None
+    if not _made_later(study.samples, made_by_rules):
+        samples = _try(problems, lambda: read_samples(study.samples, **study.sheet_needs()))
+    if study.splits.table and not store.exists(study.splits.table):
+        problems.append(f"{study.splits.table}: there is no such file; correct splits.table")
+    elif samples is not None:
+        splits = _try(problems, lambda: make_splits(samples, study.splits))
+        if splits is not None:
+            classes = tuple(sorted(samples["label"].unique()))
+            for item in study.external:
+                _try(problems, lambda item=item: read_external(item.id, item.predictions, splits, classes))
+    for plan in study.assays:
+        _try(problems, lambda plan=plan: _check_input(plan, samples, made_by_rules, cache))
+    if problems:
+        raise InputError("\n".join(problems))
+
+
+def _try(problems: list[str], check: Callable):
+    """Run a check; keep its complaint for the list rather than stopping at the first."""
+    try:
+        return check()
+    except InputError as error:
+        problems.append(str(error))
+        return None
+
+
+def _made_later(uri: str, made_by_rules: Collection[str]) -> bool:
+    return uri in made_by_rules and not store.exists(uri)
+
+
+def _check_simulation(study: Study) -> None:
+    if study.simulate is None:
+        return
+    from oncoarena import simulate
+
+    arguments = inspect.signature(simulate.simulate_cohort).parameters
+    # The rule simulate knows the names of the files of one layout.
+    legal = [name for name in arguments if name not in ("directory", "layout")]
+    for key in study.simulate:
+        if key not in legal:
+            raise InputError(f"config: simulate: unknown key {key!r}{suggestion(key, legal)}")
+
+
+def _check_input(
+    plan: AssayPlan, samples: pd.DataFrame | None, made_by_rules: Collection[str], cache: Path | None
+) -> None:
+    annotation = None
+    if plan.annotation is not None and not _made_later(plan.annotation, made_by_rules):
+        annotation = read_annotation(plan.annotation)
+    if plan.column is not None:
+        if samples is not None:
+            _check_objects(plan, samples)
+        return
+    if _made_later(plan.matrix, made_by_rules):
+        return
+    if not store.exists(plan.matrix):
+        raise InputError(f"{plan.matrix}: there is no such file; correct assays.{plan.name}.matrix")
+    if samples is not None and not store.is_remote(plan.matrix):
+        _check_matrix(plan, samples["sample_id"].tolist(), annotation, cache)
+
+
+def _check_objects(plan: AssayPlan, samples: pd.DataFrame) -> None:
+    absent = set(store.missing(samples[plan.column]))
+    rows = samples[samples[plan.column].isin(absent)]
+    if len(rows):
+        lines = [
+            f"sample {sample_id}: column {plan.column!r}: {uri}: there is no such file; correct the sample sheet"
+            for sample_id, uri in zip(rows["sample_id"][:20], rows[plan.column][:20], strict=True)
+        ]
+        more = [f"and {len(rows) - 20} more missing files"] if len(rows) > 20 else []
+        raise InputError("\n".join(lines + more))
+
+
+def _check_matrix(
+    plan: AssayPlan, sample_ids: Sequence[str], annotation: pd.DataFrame | None, cache: Path | None
+) -> None:
+    """Read a local matrix as extraction will, unless it was read before and has not changed since."""
+    read = [path for path in (plan.matrix, plan.annotation) if path is not None and os.path.exists(path)]
+    facts = [(os.path.abspath(path), os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in read]
+    key = store.digest_json([facts, repr(plan.options), list(sample_ids)])
+    stamp = cache / f"{key.removeprefix('sha256:')[:32]}.ok" if cache is not None else None
+    if stamp is not None and stamp.exists():
+        return
+    with store.open_input(plan.matrix) as stream:
+        assay_module(plan.name).read_matrix(
+            stream, plan.matrix, sample_ids, plan.options, annotation=annotation
+        )
+    if stamp is not None:
+        store.write_text(str(stamp), "")
