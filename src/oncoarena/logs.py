@@ -1,0 +1,42 @@
+"""Where a job's words go: everything into its log, a user's mistake to the terminal as well."""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+
+from oncoarena.errors import InputError
+
+
+@contextlib.contextmanager
+def log_to(path: str) -> Iterator[None]:
+    """Send stdout and stderr of this process and of its children to a file.
+
+    An InputError is printed there and on the terminal, without a traceback, and ends the process with
+    status 1; any other exception leaves its traceback in the log, is named on the terminal, and likewise.
+    """
+    directory = os.path.dirname(path)
+    if directory:
+        os.makedirs(directory, exist_ok=True)
+    terminal = os.dup(2)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        yield
+    except InputError as error:
+        print(error, file=sys.stderr)
+        os.write(terminal, f"\n{error}\n\n".encode())
+        sys.exit(1)
+    except Exception as error:
+        traceback.print_exc()
+        os.write(terminal, f"\n{type(error).__name__}: {error} (the whole story: {path})\n\n".encode())
+        sys.exit(1)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.close(log)
+        os.close(terminal)

@@ -1,0 +1,30 @@
+# The only step after splitting that reads the labels of test samples.
+
+
+rule evaluate:
+    input:
+        samples=f"{RESULTS}/samples.parquet",
+        splits=f"{RESULTS}/splits.parquet",
+        assays=[f"{RESULTS}/blocks/{item.name}.json" for item in STUDY.assays],
+        predictions=run_files("predictions.parquet"),
+        runs=run_files("run.json"),
+        external=[item.predictions for item in STUDY.external],
+    output:
+        predictions=f"{RESULTS}/predictions.parquet",
+        evaluation=f"{RESULTS}/evaluation.parquet",
+        comparison=f"{RESULTS}/comparison.parquet",
+        checks=f"{RESULTS}/checks.parquet",
+        curves=f"{RESULTS}/curves.parquet",
+        confusion=f"{RESULTS}/confusion.parquet",
+    log:
+        f"{RESULTS}/logs/evaluate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate.tsv"
+    threads: 2
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 4000,
+    params:
+        study=STUDY.referee(),
+        code=code("oncoarena.results"),
+    script:
+        "../scripts/evaluate.py"

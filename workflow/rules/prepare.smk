@@ -1,0 +1,58 @@
+# Cohorts that a user need not bring, and the checked sample sheet.
+
+
+rule fetch_srbct:
+    output:
+        samples="resources/srbct/samples.tsv",
+        matrix="resources/srbct/expression.tsv.gz",
+    log:
+        "logs/fetch_srbct.log",
+    localrule: True
+    params:
+        cohort="srbct",
+        code=code("oncoarena.demo"),
+    script:
+        "../scripts/fetch_demo.py"
+
+
+use rule fetch_srbct as fetch_nci60 with:
+    output:
+        samples="resources/nci60/samples.tsv",
+        matrix="resources/nci60/expression.parquet",
+    log:
+        "logs/fetch_nci60.log",
+    params:
+        cohort="nci60",
+        code=code("oncoarena.demo"),
+
+
+if STUDY.simulate is not None:
+
+    rule simulate:
+        output:
+            samples=f"resources/simulated/{STUDY.name}/samples.tsv",
+            matrix=f"resources/simulated/{STUDY.name}/expression.tsv.gz",
+            genes=f"resources/simulated/{STUDY.name}/genes.tsv",
+        log:
+            f"logs/{STUDY.name}/simulate.log",
+        params:
+            options=dict(STUDY.simulate),
+            code=code("oncoarena.simulate"),
+        script:
+            "../scripts/simulate.py"
+
+
+rule check_samples:
+    input:
+        STUDY.samples,
+    output:
+        f"{RESULTS}/samples.parquet",
+    log:
+        f"{RESULTS}/logs/check_samples.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/check_samples.tsv"
+    params:
+        needs=STUDY.sheet_needs(),
+        code=code("oncoarena.samples"),
+    script:
+        "../scripts/check_samples.py"

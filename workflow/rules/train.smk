@@ -1,0 +1,37 @@
+# One rule fans out over all hypotheses and the parts of the splits.
+
+
+rule train:
+    input:
+        splits=f"{RESULTS}/splits/receipt.json",
+        assays=lambda wildcards: [
+            f"{RESULTS}/blocks/{name}.json"
+            for name in STUDY.assays_of(spec_of(wildcards))
+        ],
+    output:
+        predictions=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/predictions.parquet",
+        run=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/run.json",
+    log:
+        f"{RESULTS}/logs/train/{{hypothesis}}.{{part}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{hypothesis}}.{{part}}.tsv"
+    threads: lambda wildcards: spec_of(wildcards).resources.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * spec_of(wildcards).resources.mem_mb,
+        gpu=lambda wildcards: spec_of(wildcards).resources.gpu,
+        runtime=lambda wildcards: spec_of(wildcards).resources.runtime,
+    params:
+        # What decides the result: an edit of any of these, and of no other hypothesis, trains it again.
+        # Snakemake compares params of plain types only and silently skips objects: hence asdict.
+        spec=lambda wildcards: dataclasses.asdict(spec_of(wildcards).training),
+        seed=STUDY.seed,
+        n_parts=STUDY.splits.parts,
+        save_models=STUDY.save_models,
+        code=lambda wildcards: code(
+            "oncoarena.training", spec_of(wildcards).training.module
+        ),
+        versions=lambda wildcards: provenance.framework_versions(
+            spec_of(wildcards).training.framework
+        ),
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,8 @@
+"""Check the sample sheet: unpack `snakemake`, call one library function."""
+
+from oncoarena import store
+from oncoarena.logs import log_to
+from oncoarena.samples import read_samples
+
+with log_to(snakemake.log[0]):
+    store.write_table(snakemake.output[0], read_samples(snakemake.input[0], **snakemake.params.needs))

@@ -1,0 +1,18 @@
+"""Judge all hypotheses: unpack `snakemake`, call one library function."""
+
+from pathlib import Path
+
+from oncoarena.logs import log_to
+from oncoarena.results import evaluate
+
+with log_to(snakemake.log[0]):
+    evaluate(
+        samples_uri=snakemake.input.samples,
+        splits_uri=snakemake.input.splits,
+        prediction_uris=list(snakemake.input.predictions),
+        run_uris=list(snakemake.input.runs),
+        assay_receipts=list(snakemake.input.assays),
+        threads=snakemake.threads,
+        results=str(Path(snakemake.output.evaluation).parent),
+        **snakemake.params.study,
+    )

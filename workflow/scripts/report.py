@@ -1,0 +1,15 @@
+"""Render the report from the tables: unpack `snakemake`, call one library function."""
+
+from pathlib import Path
+
+from oncoarena.logs import log_to
+from oncoarena.results import write_report
+
+with log_to(snakemake.log[0]):
+    write_report(
+        run_uris=list(snakemake.input.runs),
+        results=str(Path(snakemake.output[0]).parent),
+        config=snakemake.params.config,
+        command=snakemake.params.command,
+        **snakemake.params.study,
+    )
