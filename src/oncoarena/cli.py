@@ -1,0 +1,107 @@
+"""The command line beside Snakemake: check, try, new-hypothesis, leaderboard."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from oncoarena import __version__, schema
+from oncoarena.errors import InputError
+from oncoarena.study import Study, read_study
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; print a user's mistake in plain lines and return 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except InputError as error:
+        print(f"oncoarena: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has gone: that is no failure; keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="oncoarena", description=__doc__.partition(":")[0] + ".")
+    parser.add_argument("--version", action="version", version=f"oncoarena {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="check a study without running it")
+    check.set_defaults(run=_check)
+    board = commands.add_parser("leaderboard", help="print the leaderboard of a finished study")
+    board.set_defaults(run=_leaderboard)
+    trial = commands.add_parser(
+        "try", help="cross-validate hypotheses inside a study's training part; the test set stays untouched"
+    )
+    trial.add_argument("hypotheses", nargs="+", metavar="HYPOTHESIS", help="names in config/hypotheses/")
+    trial.add_argument("--folds", type=int, default=5, help="inner folds (default 5)")
+    trial.set_defaults(run=_try)
+    for command in (check, board, trial):
+        command.add_argument(
+            "--configfile", type=Path, default=Path("config/config.yaml"), help="the study's config"
+        )
+    new = commands.add_parser("new-hypothesis", help="write a working hypothesis to start from")
+    new.add_argument("name", help="a lower-case Python name, e.g. enhancer_burden")
+    new.set_defaults(run=_new_hypothesis)
+    return parser
+
+
+def _study(options: argparse.Namespace, hypotheses: list[str] | None = None) -> Study:
+    content = schema.read_yaml(options.configfile)
+    if hypotheses is not None:
+        content = {**content, "hypotheses": hypotheses}
+    return read_study(
+        content,
+        where=str(options.configfile),
+        schemas=Path("workflow/schemas"),
+        hypothesis_dirs=[Path("config/hypotheses")],
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    from oncoarena import plan, preflight
+
+    study = _study(options)
+    preflight.check_study(study, plan.made_by_rules(study))
+    print(f"{options.configfile}: nothing wrong was found; run: snakemake --cores all")
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from oncoarena.results import read_leaderboard
+
+    study = _study(options)
+    print(read_leaderboard(study.results, study.referee()))
+    print(f"\nReport: {study.results}/report.html")
+
+
+def _try(options: argparse.Namespace) -> None:
+    from oncoarena import trial
+
+    names = list(dict.fromkeys([*options.hypotheses, "l2_logistic", "prior_only"]))
+    study = _study(options, names)
+    receipts = [f"{study.results}/blocks/{plan.name}.json" for plan in study.assays]
+    splits = f"{study.results}/splits/receipt.json"
+    # Snakemake knows whether splits and blocks are there and up to date.
+    command = [sys.executable, "-m", "snakemake", splits, *receipts, "--cores", "all", "--quiet", "all"]
+    if subprocess.run([*command, "--configfile", str(options.configfile)], check=False).returncode != 0:
+        raise InputError("splits and blocks of the study could not be prepared; see above")
+    cohort = trial.training_part(splits, receipts)
+    table = trial.try_hypotheses(study.hypotheses, cohort, n_folds=options.folds, seed=study.seed)
+    print(trial.print_trial(table, cohort))
+
+
+def _new_hypothesis(options: argparse.Namespace) -> None:
+    from oncoarena.scaffold import new_hypothesis
+
+    module, entry = new_hypothesis(options.name, Path.cwd())
+    print(f"Wrote {module.relative_to(Path.cwd())}: your claim, its Config and its fit.")
+    print(f"Wrote {entry.relative_to(Path.cwd())}: its entry; add {options.name!r} to a study's hypotheses.")
+    print(f"Then: oncoarena try {options.name}   and   pytest tests/test_hypotheses.py -k {options.name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
