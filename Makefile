@@ -1,0 +1,49 @@
+# Each target sets up what it needs by itself. PYTHON chooses the interpreter (3.11 to 3.13).
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+CORES ?= all
+STUDY ?= config/config.yaml
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL = help
+.PHONY: help run test lint bench clean
+
+help:
+	@echo "make run     run the demo study (STUDY=config/studies/nci60.yaml for another); CORES=2 to limit"
+	@echo "make test    run the whole test suite"
+	@echo "make lint    ruff, snakefmt and snakemake --lint"
+	@echo "make bench   measure what docs/benchmarks.md reports"
+	@echo "make clean   remove results, logs and the virtual environment"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"oncoarena needs Python 3.11, 3.12 or 3.13 (TensorFlow has no build for {v[0]}.{v[1]}); run: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamp is newer than the lists it was installed from, so an edit of either installs again.
+$(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tensorflow,torch]'
+	@touch $@
+
+$(VENV)/test.stamp: pyproject.toml constraints.txt $(VENV)/run.stamp
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tensorflow,torch,dev]'
+	@touch $@
+
+run: $(VENV)/run.stamp
+	@$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) --quiet progress
+	@$(BIN)/oncoarena leaderboard --configfile $(STUDY)
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python bench/study.py
+
+clean:
+	rm -rf results resources logs .snakemake .pytest_cache .ruff_cache .hypothesis $(VENV)
