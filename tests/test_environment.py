@@ -58,17 +58,17 @@ def test_frameworks__are_the_versions_that_the_project_promises():
     assert not any(Requirement(text).name in ("boto3", "botocore", "aiobotocore") for _, text in declared())
 
 
-def test_environment_yml__has_python_and_pip_and_points_at_the_two_lists():
-    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+@pytest.mark.parametrize("path", ["environment.yml", "workflow/envs/oncoarena.yaml"])
+def test_conda_environments__have_python_and_pip_and_point_at_the_two_lists(path):
+    content = yaml.safe_load((ROOT / path).read_text())
     *conda, pip = content["dependencies"]
     assert [re.split(r"[ <>=]", item)[0] for item in conda] == ["python", "pip"]
-    assert pip["pip"][0] == "-c constraints.txt"
-    (editable,) = pip["pip"][1:]
-    extras = re.fullmatch(r"-e \.\[([a-z,]+)\]", editable).group(1).split(",")
-    assert set(extras) <= set(PROJECT["optional-dependencies"])
-    assert {"tensorflow", "torch"} <= set(extras)
-    lower = PROJECT["requires-python"]
-    assert conda[0].startswith(f"python {lower}")
+    constraint, editable = pip["pip"]
+    assert ((ROOT / path).parent / constraint.removeprefix("-c ")).samefile(ROOT / "constraints.txt")
+    found = re.fullmatch(r"-e ([./]+)\[([a-z,]+)\]", editable)
+    assert ((ROOT / path).parent / found.group(1)).samefile(ROOT)
+    assert {"tensorflow", "torch"} <= set(found.group(2).split(",")) <= set(PROJECT["optional-dependencies"])
+    assert conda[0].startswith(f"python {PROJECT['requires-python']}")
 
 
 def test_makefile__installs_from_the_two_lists_only():

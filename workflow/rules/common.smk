@@ -35,7 +35,7 @@ wildcard_constraints:
 
 
 def code(*modules):
-    """Digest of the code that a rule calls: an edit re-runs the rule and what follows it."""
+    """Digest of the code behind a job. An edit re-runs the job and what follows it."""
     return provenance.code_digest(*modules)
 
 

@@ -26,5 +26,7 @@ rule evaluate:
     params:
         study=STUDY.referee(),
         code=code("oncoarena.results"),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/evaluate.py"

@@ -21,6 +21,8 @@ rule extract:
         code=lambda wildcards: code(
             "oncoarena.extraction", f"oncoarena.assays.{wildcards.assay}"
         ),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/extract.py"
 
@@ -39,5 +41,7 @@ rule freeze:
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
         code=code("oncoarena.extraction"),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/freeze.py"

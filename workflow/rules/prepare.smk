@@ -6,11 +6,13 @@ rule fetch_srbct:
         samples="resources/srbct/samples.tsv",
         matrix="resources/srbct/expression.tsv.gz",
     log:
-        "logs/fetch_srbct.log",
+        "resources/logs/fetch_srbct.log",
     localrule: True
     params:
         cohort="srbct",
         code=code("oncoarena.demo"),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/fetch_demo.py"
 
@@ -20,7 +22,7 @@ use rule fetch_srbct as fetch_nci60 with:
         samples="resources/nci60/samples.tsv",
         matrix="resources/nci60/expression.parquet",
     log:
-        "logs/fetch_nci60.log",
+        "resources/logs/fetch_nci60.log",
     params:
         cohort="nci60",
         code=code("oncoarena.demo"),
@@ -34,10 +36,12 @@ if STUDY.simulate is not None:
             matrix=f"resources/simulated/{STUDY.name}/expression.tsv.gz",
             genes=f"resources/simulated/{STUDY.name}/genes.tsv",
         log:
-            f"logs/{STUDY.name}/simulate.log",
+            f"{RESULTS}/logs/simulate.log",
         params:
             options=dict(STUDY.simulate),
             code=code("oncoarena.simulate"),
+        conda:
+            "../envs/oncoarena.yaml"
         script:
             "../scripts/simulate.py"
 
@@ -54,5 +58,7 @@ rule check_samples:
     params:
         needs=STUDY.sheet_needs(),
         code=code("oncoarena.samples"),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/check_samples.py"

@@ -27,5 +27,7 @@ rule report:
         config=config,
         command=f"snakemake --cores all --configfile {' '.join(map(str, workflow.configfiles))}",
         code=code("oncoarena.results"),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/report.py"

@@ -15,5 +15,7 @@ rule split:
         plan=dataclasses.asdict(STUDY.splits),
         covariates=list(STUDY.covariates),
         code=code("oncoarena.splits", "oncoarena.runs"),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/split.py"

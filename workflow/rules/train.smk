@@ -33,5 +33,7 @@ rule train:
         versions=lambda wildcards: provenance.framework_versions(
             spec_of(wildcards).training.framework
         ),
+    conda:
+        "../envs/oncoarena.yaml"
     script:
         "../scripts/train.py"
