@@ -109,6 +109,9 @@ def test_read_study__several_mistakes_are_told_together(folder):
     with pytest.raises(InputError) as caught:
         read({"sed": 3, "bootstrap": 5, "splits.sheme": "kfold"})
     assert len(str(caught.value).splitlines()) == 3
+    with pytest.raises(InputError) as caught:
+        read({"hypotheses": ["wide_dep"], "assays.expression": {"matrx": "x"}, "splits": {"scheme": "table"}})
+    assert len(str(caught.value).splitlines()) == 3
 
 
 @pytest.mark.parametrize(

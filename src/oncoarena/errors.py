@@ -1,5 +1,8 @@
 """The two ways in which a study may be told "no" without a traceback."""
 
+from collections.abc import Callable
+from typing import Any
+
 
 class InputError(Exception):
     """A user's mistake: the message says what was found, where, what was expected and what to do.
@@ -13,3 +16,27 @@ class NotApplicable(Exception):
 
     This is an outcome that the report shows, not a failure.
     """
+
+
+class Faults:
+    """A list of mistakes, so that a user is told all of them at once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        """Note a mistake."""
+        self.lines.append(line)
+
+    def collect(self, check: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Run a check and return its result; note its complaint, and return None, where it has one."""
+        try:
+            return check(*arguments, **options)
+        except InputError as error:
+            self.lines.append(str(error))
+            return None
+
+    def tell(self) -> None:
+        """Raise InputError with all mistakes noted, a line each; do nothing where there are none."""
+        if self.lines:
+            raise InputError("\n".join(self.lines))

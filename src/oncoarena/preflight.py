@@ -2,13 +2,13 @@
 
 import inspect
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from oncoarena import store
-from oncoarena.errors import InputError
+from oncoarena.errors import Faults, InputError
 from oncoarena.external import read_external
 from oncoarena.extraction import read_annotation
 from oncoarena.samples import read_samples
@@ -25,32 +25,22 @@ def check_study(study: Study, made_by_rules: Collection[str] = (), cache: Path |
     were read without a fault, by size and time of change, so that a large one is read once.
     Raises InputError with a line for each problem that was found.
     """
-    problems: list[str] = []
-    _try(problems, lambda: _check_simulation(study))
-    samples = None
+    faults = Faults()
+    faults.collect(_check_simulation, study)
+    samples = splits = None
     if not _made_later(study.samples, made_by_rules):
-        samples = _try(problems, lambda: read_samples(study.samples, **study.sheet_needs()))
+        samples = faults.collect(read_samples, study.samples, **study.sheet_needs())
     if study.splits.table and not store.exists(study.splits.table):
-        problems.append(f"{study.splits.table}: there is no such file; correct splits.table")
+        faults.add(f"{study.splits.table}: there is no such file; correct splits.table")
     elif samples is not None:
-        splits = _try(problems, lambda: make_splits(samples, study.splits))
-        if splits is not None:
-            classes = tuple(sorted(samples["label"].unique()))
-            for item in study.external:
-                _try(problems, lambda item=item: read_external(item.id, item.predictions, splits, classes))
+        splits = faults.collect(make_splits, samples, study.splits)
+    if splits is not None:
+        classes = tuple(sorted(samples["label"].unique()))
+        for item in study.external:
+            faults.collect(read_external, item.id, item.predictions, splits, classes)
     for plan in study.assays:
-        _try(problems, lambda plan=plan: _check_input(plan, samples, made_by_rules, cache))
-    if problems:
-        raise InputError("\n".join(problems))
-
-
-def _try(problems: list[str], check: Callable):
-    """Run a check; keep its complaint for the list rather than stopping at the first."""
-    try:
-        return check()
-    except InputError as error:
-        problems.append(str(error))
-        return None
+        faults.collect(_check_input, plan, samples, made_by_rules, cache)
+    faults.tell()
 
 
 def _made_later(uri: str, made_by_rules: Collection[str]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oncoarena import assays, schema, store
-from oncoarena.errors import InputError
+from oncoarena.errors import Faults, InputError
 from oncoarena.specs import HypothesisSpec, read_spec
 from oncoarena.splits import SplitPlan
 
@@ -135,14 +135,18 @@ def read_study(
     """
     content = dict(config)
     schema.check(content, schema.read_yaml(schemas / "config.schema.yaml"), where)
-    specs = _read_hypotheses(content["hypotheses"], where, schemas, hypothesis_dirs)
+    faults = Faults()
+    specs = faults.collect(_read_hypotheses, content["hypotheses"], where, schemas, hypothesis_dirs)
+    plans = [faults.collect(_read_assay, name, keys, where) for name, keys in content["assays"].items()]
+    splits = faults.collect(_read_splits, content["splits"], where)
+    faults.tell()
     study = Study(
         name=content["study"],
         samples=content["samples"],
         results=store.join(content.get("results", "results"), content["study"]),
         seed=content.get("seed", 0),
-        assays=tuple(_read_assay(name, keys, where) for name, keys in content["assays"].items()),
-        splits=_read_splits(content["splits"], where),
+        assays=tuple(plans),
+        splits=splits,
         hypotheses=specs,
         external=tuple(External(**{"title": item["id"], **item}) for item in content.get("external", [])),
         **{
@@ -168,22 +172,18 @@ def _read_hypotheses(
     names: Sequence[str], where: str, schemas: Path, directories: Sequence[Path]
 ) -> tuple[HypothesisSpec, ...]:
     hypothesis_schema = schema.read_yaml(schemas / "hypothesis.schema.yaml")
-    specs, problems = [], []
+    specs, faults = [], Faults()
     for name in names:
         found = [path for path in (folder / f"{name}.yaml" for folder in directories) if path.is_file()]
         if not found:
             known = {path.stem for folder in directories for path in folder.glob("*.yaml")}
-            problems.append(
+            faults.add(
                 f"{where}: hypotheses: {name!r} has no file {directories[0] / name}.yaml"
                 f"{schema.suggestion(name, known)}"
             )
-            continue
-        try:
-            specs.append(read_spec(found[0], hypothesis_schema))
-        except InputError as error:
-            problems.append(str(error))
-    if problems:
-        raise InputError("\n".join(problems))
+        else:
+            specs.append(faults.collect(read_spec, found[0], hypothesis_schema))
+    faults.tell()
     return tuple(specs)
 
 
@@ -230,19 +230,18 @@ def _read_splits(content: Mapping[str, Any], where: str) -> SplitPlan:
 
 def _check_names(study: Study, where: str) -> None:
     """Refuse names that collide or that nothing provides."""
-    problems = []
+    faults = Faults()
     ids = [spec.id for spec in study.hypotheses] + [item.id for item in study.external]
     for name in sorted({name for name in ids if ids.count(name) > 1}):
-        problems.append(f"{where}: {name!r} is both a hypothesis and an external model; rename one")
+        faults.add(f"{where}: {name!r} is both a hypothesis and an external model; rename one")
     offered = [block for plan in study.assays for block in plan.blocks()]
     for spec in study.hypotheses:
         for block in spec.training.blocks or ():
             if block not in offered:
-                problems.append(
+                faults.add(
                     f"{where}: hypothesis {spec.id} needs block {block!r}, which no assay of this study yields"
                     f"{schema.suggestion(block, offered)}; add the assay or remove the hypothesis"
                 )
     if "label" in study.covariates:
-        problems.append(f"{where}: covariates: 'label' is the truth itself; remove it")
-    if problems:
-        raise InputError("\n".join(problems))
+        faults.add(f"{where}: covariates: 'label' is the truth itself; remove it")
+    faults.tell()
