@@ -1,0 +1,86 @@
+"""Tables of numbers with named rows and columns, read batch by batch: what all formats have in common."""
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oncoarena.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class RowBatch:
+    """Consecutive rows: ``ids``, their ``numbers`` in the file from 1, and (n_rows, n_columns) float64
+    ``values``, NaN where missing."""
+
+    ids: list[str]
+    numbers: Sequence[int]
+    values: np.ndarray
+
+
+class Table:
+    """What both formats have in common.
+
+    ``columns`` are the names of all columns but that of the row ids; ``n_rows`` and ``first_ids`` tell of
+    the rows read so far.
+    """
+
+    row_word: str
+    columns: tuple[str, ...]
+    _indices: list[int]
+
+    def __init__(self, source: str):
+        self.source = source
+        self.n_rows = 0
+        self.first_ids: list[str] = []
+
+    def numeric_columns(self) -> list[int]:
+        """Find the columns that hold numbers (positions in ``columns``), as far as types or first rows tell."""
+        raise NotImplementedError
+
+    def batches(self, columns: Sequence[int], wanted: Container[str] | None = None) -> Iterator[RowBatch]:
+        """Yield the rows, once: the given ``columns`` of the rows whose id is ``wanted`` (None: of all)."""
+        raise NotImplementedError
+
+    def place(self, row: int, column: str) -> str:
+        """Name a cell for a message."""
+        return f"{self.row_word} {row}, column {column!r}"
+
+    def number_of(self, column: int) -> int:
+        """Return where in the file a column (a position in ``columns``) stands, counted from 1."""
+        return self._indices[column] + 1
+
+    def _row_id(self, text: str | None, row: int) -> str:
+        name = check_id(text, self.source, f"{self.row_word} {row}", "id of the row")
+        self.n_rows += 1
+        if len(self.first_ids) < 5:
+            self.first_ids.append(name)
+        return name
+
+
+def check_id(text: str | None, source: str, place: str, what: str) -> str:
+    text = "" if text is None else text.strip()
+    if not text:
+        raise InputError(f"{source}: {place}: the {what} is empty. Give every row and column a name.")
+    if not text.isprintable():
+        raise InputError(
+            f"{source}: {place}: the {what} {text[:40]!r} has unprintable characters. Remove them."
+        )
+    return text
+
+
+def find_id_column(columns: Sequence[str], id_column: str, source: str) -> int:
+    found = [index for index, name in enumerate(columns) if name == id_column]
+    if len(found) != 1:
+        count = "no column" if not found else f"{len(found)} columns"
+        raise InputError(
+            f"{source}: {count} named {id_column!r}; expected one column of ids of that name (id_column). "
+            f"The columns are {abbreviated(columns)}."
+        )
+    return found[0]
+
+
+def abbreviated(names: Sequence[str], n_shown: int = 5) -> str:
+    """List the first few names for a message."""
+    shown = ", ".join(repr(name[:40]) for name in names[:n_shown])
+    return shown + (f" and {len(names) - n_shown} more" if len(names) > n_shown else "")
