@@ -100,7 +100,7 @@ def _new_hypothesis(options: argparse.Namespace) -> None:
     module, entry = new_hypothesis(options.name, Path.cwd())
     print(f"Wrote {module.relative_to(Path.cwd())}: your claim, its Config and its fit.")
     print(f"Wrote {entry.relative_to(Path.cwd())}: its entry; add {options.name!r} to a study's hypotheses.")
-    print(f"Then: oncoarena try {options.name}   and   pytest tests/test_hypotheses.py -k {options.name}")
+    print(f"Then: oncoarena try {options.name}   and   pytest tests/test_hypotheses*.py -k {options.name}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,202 @@
+"""A 1-D residual network over ordered tracks: its windows' activations with random kernels, or trained end to end.
+
+Features are averaged by bins of neighbours, dilated convolutions look ever further along each chromosome, and
+activations are averaged over windows. Random kernels: Dempster 2020, doi:10.1007/s10618-020-00701-z.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from oncoarena.cohort import LabelledCohort
+from oncoarena.fitting.keras_members import PACKAGE, HeadConfig
+from oncoarena.fitting.tracks import Track
+
+# Values of one batch of tracks on the device: 64 MiB of float32.
+BATCH_VALUES = 2**24
+# Kernel of the first convolution, and of the residual blocks (bins).
+STEM_WIDTH, BLOCK_WIDTH = 7, 3
+
+
+@dataclass(frozen=True)
+class ResidualConfig(HeadConfig):
+    """The residual network and its training; heads on its activations are as in ``HeadConfig``."""
+
+    channels: int = 16
+    """Channels of the residual network."""
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Dilation of each residual block (bins)."""
+    max_bins: int = 2048
+    """Bins of the residual network; more features than that are averaged by neighbours."""
+    windows: int = 32
+    """Windows along the whole track over which activations are averaged."""
+    end_to_end_samples: int = 500
+    """Training samples from which the residual network is trained itself; below, its kernels stay random."""
+    end_to_end_epochs: int = 10
+    """Passes over the training samples of the end-to-end network."""
+    end_to_end_rate: float = 1e-3
+    """Start of its cosine schedule (Adam)."""
+    end_to_end_penalty: float = 1e-3
+    """L2 penalty of its last layer."""
+    end_to_end_batch: int = 32
+    """Samples a step."""
+
+
+class ResidualTracks:
+    """Tracks as the residual network sees them: bins of neighbours, mirrored at the ends of chromosomes."""
+
+    def __init__(self, config: ResidualConfig, track: Track):
+        self.starts, bins = track.binned(config.max_bins)
+        self.counts = np.diff(np.append(self.starts, len(track.order)))
+        radius = STEM_WIDTH // 2 + sum(config.dilations) * (BLOCK_WIDTH // 2)
+        self.places, is_own = bins.padded(radius)
+        own = np.flatnonzero(is_own)
+        # Windows share the track by length; each chromosome has at least one.
+        self.windows = []
+        for start, stop in pairwise(bins.bounds):
+            n_windows = min(stop - start, max(1, round(config.windows * (stop - start) / len(own))))
+            edges = np.linspace(0, stop - start, n_windows + 1).astype(int) + own[start]
+            self.windows.extend(pairwise(edges))
+
+    def prepare(self, x: np.ndarray) -> np.ndarray:
+        """Average (n_samples, n_features, n_channels) by bins -> (n_samples, n_places, n_channels)."""
+        # A view has unit trace; the network wants values of about 1.
+        scale = np.float32(np.sqrt(x.shape[1])) / self.counts[:, None].astype(np.float32)
+        return (np.add.reduceat(x, self.starts, axis=1) * scale)[:, self.places]
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class WindowMeans(layers.Layer):
+    """Average activations (batch, n_places, channels) over windows -> (batch, n_windows, channels)."""
+
+    def __init__(self, windows, **kwargs):
+        super().__init__(**kwargs)
+        self.windows = [(int(start), int(stop)) for start, stop in windows]
+
+    def build(self, input_shape):
+        means = np.zeros((len(self.windows), input_shape[1]), dtype=np.float32)
+        for row, (start, stop) in zip(means, self.windows, strict=True):
+            row[start:stop] = 1.0 / (stop - start)
+        self.means = ops.convert_to_tensor(means)
+
+    def call(self, inputs):
+        return ops.matmul(self.means, inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "windows": self.windows}
+
+
+def residual_network(
+    config: ResidualConfig, tracks: ResidualTracks, n_channels: int, seed: int
+) -> keras.Model:
+    """Build a 1-D residual network of dilated convolutions over the ordered bins.
+
+    (batch, n_places, n_channels) -> (batch, n_windows x channels x (1 + number of dilations)): the mean
+    activation of each window after the first convolution and after each residual block.
+    """
+
+    def convolution(width, dilation, number):
+        return layers.Conv1D(
+            config.channels,
+            width,
+            dilation_rate=dilation,
+            padding="same",
+            kernel_initializer=keras.initializers.HeNormal(seed=seed + number),
+            bias_initializer=keras.initializers.RandomNormal(stddev=0.5, seed=seed + 100 + number),
+        )
+
+    window_means = WindowMeans(tracks.windows)
+    inputs = keras.Input((len(tracks.places), n_channels))
+    state = convolution(STEM_WIDTH, 1, 0)(inputs)
+    active = layers.Activation("gelu")(state)
+    levels = [window_means(active)]
+    for number, dilation in enumerate(config.dilations, start=1):
+        state = layers.Add()([state, convolution(BLOCK_WIDTH, dilation, number)(active)])
+        active = layers.Activation("gelu")(state)
+        levels.append(window_means(active))
+    return keras.Model(inputs, layers.Flatten()(layers.Concatenate()(levels)))
+
+
+def sample_batches(x: np.ndarray, length: int) -> Iterator[slice]:
+    """Cut samples into batches that hold at most BATCH_VALUES, with ``length`` places a track."""
+    step = max(1, BATCH_VALUES // max(length * x.shape[2], 1))
+    return (slice(start, start + step) for start in range(0, len(x), step))
+
+
+def activations(network: keras.Model, tracks: ResidualTracks, x: np.ndarray, n_channels: int) -> np.ndarray:
+    """Run a network on ordered tracks (n_samples, n_features, channels), batch by batch -> (n_samples, outputs)."""
+    batches = sample_batches(x, max(len(tracks.places) * n_channels, x.shape[1]))
+    parts = [
+        ops.convert_to_numpy(network(ops.convert_to_tensor(tracks.prepare(x[rows])), training=False))
+        for rows in batches
+    ]
+    return np.concatenate([np.empty((0, network.output_shape[1]), np.float32), *parts])
+
+
+def train_end_to_end(
+    config: ResidualConfig,
+    tracks: ResidualTracks,
+    x: np.ndarray,
+    train: LabelledCohort,
+    fold: np.ndarray,
+    seed: int,
+) -> tuple[keras.Model, np.ndarray]:
+    """Train the residual network with a softmax layer: for each inner fold, then on the whole training part.
+
+    Parameters: ``x`` (n_samples, n_features, n_channels) ordered tracks; ``fold`` (n_samples,).
+    Returns the network of the whole training part and out-of-fold logits (n_samples, n_classes).
+    """
+    n_classes = len(train.classes)
+    trunk = residual_network(config, tracks, x.shape[2], seed)
+    dropped = layers.Dropout(config.feature_dropout, seed=seed + 200)(trunk.output)
+    logits = layers.Dense(
+        n_classes,
+        kernel_initializer="zeros",
+        kernel_regularizer=keras.regularizers.L2(config.end_to_end_penalty),
+    )(dropped)
+    network = keras.Model(trunk.input, logits)
+    targets = np.eye(n_classes, dtype=np.float32)[train.labels]
+    batch_size = min(config.end_to_end_batch, np.bincount(fold, minlength=2).min())
+    steps = config.end_to_end_epochs * max(1, len(train) // batch_size)
+    optimizer = keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(config.end_to_end_rate, steps), clipnorm=1.0
+    )
+    network.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
+    )
+    optimizer.build(network.trainable_variables)
+    # Every fold starts from the same weights and optimizer; a new model each time would compile anew.
+    fresh = [(v, ops.convert_to_numpy(v)) for v in (*network.variables, *optimizer.variables)]
+    rng = np.random.default_rng(seed)
+    oof = np.empty((len(train), n_classes), dtype=np.float32)
+    for held_out in (*range(fold.max() + 1), -1):
+        for variable, value in fresh:
+            variable.assign(value)
+        used = np.flatnonzero(fold != held_out)
+        passes = [rng.permutation(used) for _ in range(-(-steps * batch_size // len(used)))]
+        rows = np.concatenate(passes)[: steps * batch_size]
+        network.fit(_TrackBatches(tracks, x, targets, rows, batch_size), epochs=1, shuffle=False, verbose=0)
+        if held_out >= 0:
+            oof[fold == held_out] = activations(network, tracks, x[fold == held_out], config.channels)
+    return network, oof
+
+
+class _TrackBatches(keras.utils.PyDataset):
+    """Batches of prepared tracks in a given order of samples; only one batch is in memory."""
+
+    def __init__(self, tracks, x, targets, rows, batch_size):
+        super().__init__()
+        self.tracks, self.x, self.targets = tracks, x, targets
+        self.rows = rows.reshape(-1, batch_size)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, step):
+        rows = self.rows[step]
+        return self.tracks.prepare(self.x[rows]), self.targets[rows]
