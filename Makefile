@@ -30,7 +30,7 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt $(VENV)/run.stamp
 	@touch $@
 
 run: $(VENV)/run.stamp
-	@$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) --quiet progress
+	@$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) --quiet host reason rules
 	@$(BIN)/oncoarena leaderboard --configfile $(STUDY)
 
 test: $(VENV)/test.stamp
