@@ -131,13 +131,17 @@ def overconfidence(
     """Test whether the probability of the true class is what the probabilities themselves promise.
 
     A calibrated forecast expects to give the true class the probability sum(p^2); giving less is
-    overconfidence. Spiegelhalter's test, carried to several classes and summed by patient.
+    overconfidence. Spiegelhalter's test, carried to several classes: the variance is what the probabilities
+    promise too, times the factor by which rows of one patient (samples, repeats) vary together.
     Returns (mean promised minus mean given, z); z is NaN where every probability is 0 or 1 or all
     forecasts are alike.
     Source: Spiegelhalter 1986, doi:10.1002/sim.4780050506.
     """
     squares = np.einsum("ij,ij->i", probabilities, probabilities)
     gaps = squares - probabilities[np.arange(len(truth)), truth]
-    by_patient = np.bincount(patients, gaps, n_patients)
-    error = np.sqrt((by_patient**2).sum())
-    return float(gaps.mean()), float(gaps.sum() / error) if error > 0 else np.nan
+    together = (np.bincount(patients, gaps, n_patients) ** 2).sum()
+    promised = (np.einsum("ij,ij,ij->i", *[probabilities] * 3) - squares**2).sum()
+    # Certain forecasts promise no variance; where they err, what is seen has to do.
+    seen = (gaps**2).sum()
+    variance = promised * together / seen if seen > 0 and promised > 1e-12 * len(gaps) else together
+    return float(gaps.mean()), float(gaps.sum() / np.sqrt(variance)) if variance > 0 else np.nan

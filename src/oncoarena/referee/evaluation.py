@@ -1,6 +1,7 @@
 """How good each hypothesis is: one number a metric and stratum, with an interval over patients."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,11 @@ import pandas as pd
 from oncoarena.errors import InputError
 from oncoarena.referee.bootstrap import exact_interval, percentile_interval
 from oncoarena.referee.calibration import Influence, delong, mean_influence, recalibration
+from oncoarena.referee.decomposition import PARTS, brier_rows
+from oncoarena.referee.metrics import SPECIFICITIES
 from oncoarena.referee.outcomes import Outcomes
-from oncoarena.referee.replicates import SENSITIVITIES, Replicates, resample
+from oncoarena.referee.prevalence import prevalence_rows
+from oncoarena.referee.replicates import AT_SENSITIVITY, SENSITIVITIES, Replicates, resample
 
 ESTIMAND = (
     "In each repeat the test predictions of all folds are pooled, the metric is computed on the pooled "
@@ -38,7 +42,7 @@ EVALUATION_COLUMNS = [
 MIN_PATIENTS = 5
 """A stratum of fewer patients gets no estimate: any number would be read as more than it is."""
 
-SHARES = ("accuracy", "balanced_accuracy", "top3_accuracy", *SENSITIVITIES)
+SHARES = ("accuracy", "balanced_accuracy", "top3_accuracy", *SENSITIVITIES, *AT_SENSITIVITY)
 """Metrics that are shares of patients, or means of such: the exact interval applies to them."""
 
 PERFECT_AT_ONE = ("auroc_macro", "auprc", "macro_f1", "mcc")
@@ -52,22 +56,25 @@ def evaluate(
     seed: int,
     overall: Replicates | None = None,
     map: Callable[..., Iterable] = map,
+    prevalence: float | None = None,
 ) -> pd.DataFrame:
     """Estimate every metric of every hypothesis, overall and in each stratum (see ``ESTIMAND``).
 
     Parameters: ``strata`` has one row a row of ``outcomes`` and a column of str a grouping (see
     ``stratum_names``); ``overall`` are the replicates of all samples, where they are at hand; ``map`` may be that of a
-    thread pool: it deals out hypotheses.
+    thread pool: it deals out hypotheses; ``prevalence`` of the positive class of two adds PPV and NPV there.
     Returns the evaluation table: the columns of ``EVALUATION_COLUMNS``; stratum "all" first.
     """
     overall = resample(outcomes, n_bootstrap, seed, map) if overall is None else overall
-    rows = _stratum_rows(outcomes, "all", overall)
+    options = n_bootstrap, seed, prevalence, map
+    rows = _stratum_rows(outcomes, "all", overall, *options)
     for column in strata.columns:
         names = strata[column].to_numpy(dtype=object)
         for name in sorted(set(names)):
             chosen = outcomes.take(names == name)
             small = chosen.n_patients < MIN_PATIENTS
-            rows += _stratum_rows(chosen, name, None if small else resample(chosen, n_bootstrap, seed, map))
+            replicates = None if small else resample(chosen, n_bootstrap, seed, map)
+            rows += _stratum_rows(chosen, name, replicates, *options)
     return pd.DataFrame(rows, columns=EVALUATION_COLUMNS)
 
 
@@ -120,15 +127,26 @@ def _bands(numbers: pd.Series) -> pd.Series:
     return names
 
 
-def _stratum_rows(outcomes: Outcomes, stratum: str, replicates: Replicates | None) -> list[tuple]:
+def _stratum_rows(
+    outcomes: Outcomes,
+    stratum: str,
+    replicates: Replicates | None,
+    n_bootstrap: int,
+    seed: int,
+    prevalence: float | None,
+    map: Callable[..., Iterable],
+) -> list[tuple]:
     """List the rows of one stratum; without replicates (too small) the numbers are NaN."""
     n_samples, n_patients = len(np.unique(outcomes.sample_ids)), outcomes.n_patients
     trials = effective_trials(outcomes)
     binary = len(outcomes.classes) == 2
+    parts = partial(brier_rows, outcomes, n_bootstrap=n_bootstrap, seed=seed)
+    measured = outcomes.hypotheses if replicates is not None else ()
+    brier = dict(zip(measured, map(parts, measured), strict=True))
     rows = []
     for hypothesis in outcomes.hypotheses:
         if replicates is None:
-            names = list(trials) + (list(CLOSED_FORM) if binary else [])
+            names = [*trials, *PARTS, *(CLOSED_FORM if binary else ())]
             values = dict.fromkeys(names, (np.nan, np.nan, np.nan, "too few patients"))
         else:
             estimates, samples = replicates.estimates[hypothesis], replicates.samples[hypothesis]
@@ -136,7 +154,11 @@ def _stratum_rows(outcomes: Outcomes, stratum: str, replicates: Replicates | Non
                 name: (estimate, *metric_interval(name, estimate, samples[name], trials[name]))
                 for name, estimate in estimates.items()
             }
+            values |= brier[hypothesis]
             values |= _closed_form(outcomes, hypothesis) if binary else {}
+            if binary and prevalence is not None:
+                at = {s: values[name][:3] for s, name in zip(SPECIFICITIES, SENSITIVITIES, strict=True)}
+                values |= prevalence_rows(outcomes, hypothesis, prevalence, at, n_bootstrap, seed)
         rows += [
             (hypothesis, name, stratum, estimate, low, high, n_samples, n_patients, how)
             for name, (estimate, low, high, how) in values.items()
@@ -171,7 +193,7 @@ def effective_trials(outcomes: Outcomes) -> dict[str, float]:
 
     Accuracy: all patients. A mean over classes: the number of equally split trials with the same
     variance, n_classes^2 / sum(1 / n_class). Rankings: the same with the smaller side of each class
-    against the rest. Sensitivity: the patients of the positive class.
+    against the rest. Sensitivity: the patients of the positive class; specificity: those of the other.
     """
     n_classes = len(outcomes.classes)
     pairs = np.unique(np.stack([outcomes.patients, outcomes.truth]), axis=1)
@@ -190,6 +212,7 @@ def effective_trials(outcomes: Outcomes) -> dict[str, float]:
     trials |= {"log_loss": np.nan, "brier": np.nan, "ece": np.nan}
     if n_classes == 2:
         trials |= {"auprc": ranks} | dict.fromkeys(SENSITIVITIES, float(by_class[outcomes.positive]))
+        trials |= dict.fromkeys(AT_SENSITIVITY, float(by_class[1 - outcomes.positive]))
     return trials
 
 

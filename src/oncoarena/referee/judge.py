@@ -1,16 +1,23 @@
 """The referee: from predictions and truth to the tables that the report shows."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from oncoarena.cohort import Block
 from oncoarena.errors import InputError
-from oncoarena.referee.checks import Evidence, run_checks
+from oncoarena.referee.checks import run_checks
 from oncoarena.referee.comparison import compare
 from oncoarena.referee.curves import confusion_tables, curves
+from oncoarena.referee.endpoint import endpoint_digest
 from oncoarena.referee.evaluation import evaluate, strata_of_rows
+from oncoarena.referee.evidence import Evidence
+from oncoarena.referee.failures import failure_cases
 from oncoarena.referee.outcomes import join_outcomes
+from oncoarena.referee.overlap import error_overlap
 from oncoarena.referee.replicates import metric_names, resample
+from oncoarena.referee.stacking import added_value
+from oncoarena.referee.strata_leaders import strata_leaders
 
 
 def evaluate_study(
@@ -27,6 +34,11 @@ def evaluate_study(
     n_permutations: int = 1000,
     positive: str | None = None,
     digests: pd.DataFrame | None = None,
+    blocks: Mapping[str, Block] | None = None,
+    prevalence: float | None = None,
+    looks: pd.DataFrame | None = None,
+    seed_predictions: Mapping[int, pd.DataFrame] | None = None,
+    previous_endpoint: str | None = None,
     map: Callable[..., Iterable] = map,
 ) -> dict[str, pd.DataFrame]:
     """Judge all competitors of a study on the same samples.
@@ -36,10 +48,15 @@ def evaluate_study(
     ``strata``, the columns of the sheet to look at one value at a time; ``n_bootstrap`` replicates
     and ``n_permutations`` exchanges a pair, with the ``seed`` of both; ``primary``, the metric that the
     checks look at; ``positive``, the class that counts as positive in a study of two (the last if None);
-    ``digests`` (sample_id, digest) of the features;
+    ``digests`` (sample_id, digest) of the features; ``blocks``, the features themselves, rows in the order of
+    ``samples`` (a memory map will do: checks read a bounded piece); ``prevalence`` of the positive class of two,
+    at which PPV and NPV are stated; ``looks`` (config_digest), a row each
+    time the test set was consulted, this time included; ``seed_predictions``, predictions of the same
+    splits by models of other seeds, by seed; ``previous_endpoint``, the ``endpoint_digest`` under which results of
+    this study were first written;
     ``map`` may be that of a thread pool (the heavy passes release the interpreter's lock).
-    Returns the tables evaluation, comparison, checks, curves and confusion (see the functions that
-    make them).
+    Returns the tables evaluation, comparison, checks, curves, confusion, failures, overlap, added_value
+    and strata_leaders (see the functions that make them).
     Raises InputError if predictions, samples and splits do not belong together, or the primary metric
     is not one of these classes.
     """
@@ -48,16 +65,44 @@ def evaluate_study(
         raise InputError(
             f"primary metric {primary!r} is not computed for {len(classes)} classes. Use one of {', '.join(known)}."
         )
+    if prevalence is not None and (len(classes) != 2 or not 0 < prevalence < 1):
+        raise InputError(
+            f"prevalence: found {prevalence:g} in a study of {len(classes)} classes. It is the share of the positive "
+            "class of two, above 0 and below 1; leave it out otherwise."
+        )
     outcomes = join_outcomes(predictions, samples, splits, classes, positive)
     overall = resample(outcomes, n_bootstrap, seed, map)
-    evaluation = evaluate(
-        outcomes, strata_of_rows(outcomes, samples, strata), n_bootstrap, seed, overall, map
-    )
+    grouped = strata_of_rows(outcomes, samples, strata)
+    evaluation = evaluate(outcomes, grouped, n_bootstrap, seed, overall, map, prevalence)
+    for name, block in (blocks or {}).items():
+        if len(block.values) != len(samples):
+            raise InputError(
+                f"block {name}: {len(block.values)} rows, but the sample sheet has {len(samples)}. "
+                "Give one row a sample, in the sheet's order."
+            )
     families = {run["hypothesis"]: run["role"] for run in runs}
     train_sizes = splits[splits["role"] == "train"].groupby(["repeat", "fold"]).size().to_dict()
     comparison = compare(outcomes, overall, families, train_sizes, n_permutations, seed, map)
+    rivals = [name for name in outcomes.hypotheses if families.get(name, "claim") in ("claim", "external")]
     evidence = Evidence(
-        samples, splits, runs, tuple(classes), outcomes, evaluation, comparison, primary, digests, seed
+        samples,
+        splits,
+        runs,
+        tuple(classes),
+        outcomes,
+        evaluation,
+        comparison,
+        primary,
+        digests,
+        seed,
+        blocks=blocks,
+        looks=looks,
+        endpoint=endpoint_digest(primary, positive=positive),
+        previous_endpoint=previous_endpoint,
+        seed_outcomes={
+            other: join_outcomes(table, samples, splits, classes, positive)
+            for other, table in (seed_predictions or {}).items()
+        },
     )
     return {
         "evaluation": evaluation,
@@ -65,4 +110,10 @@ def evaluate_study(
         "checks": run_checks(evidence),
         "curves": curves(outcomes),
         "confusion": confusion_tables(outcomes),
+        "failures": failure_cases(outcomes),
+        "overlap": error_overlap(outcomes, n_bootstrap, seed),
+        "added_value": added_value(outcomes, rivals, n_bootstrap, n_permutations, seed, map),
+        "strata_leaders": strata_leaders(
+            outcomes, grouped, rivals, primary, n_bootstrap, n_permutations, seed, overall, map
+        ),
     }

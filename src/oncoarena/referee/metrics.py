@@ -14,6 +14,9 @@ LOG_LOSS_FLOOR = 1e-7
 SPECIFICITIES = (0.90, 0.95, 0.98, 0.99)
 """Specificities at which sensitivity is read off in studies of two classes."""
 
+SENSITIVITY_LEVELS = (0.80, 0.90, 0.95)
+"""Sensitivities at which specificity is read off in studies of two classes."""
+
 CALIBRATION_BINS = 15
 """Most bins of equal mass for calibration; small sets get one for each 20 samples, two at least."""
 
@@ -71,6 +74,48 @@ METRICS: dict[str, Metric] = {
             "is read off the test samples, so this is what the ranking allows, not a validated threshold.",
         )
         for s in SPECIFICITIES
+    },
+    **{
+        f"specificity_at_{100 * s:.0f}_sensitivity": Metric(
+            f"Specificity at {100 * s:.0f} % sensitivity",
+            True,
+            f"Highest specificity of the test ROC curve at a sensitivity of at least {100 * s:.0f} %: read off the "
+            "test samples like the sensitivities.",
+        )
+        for s in SENSITIVITY_LEVELS
+    },
+    "brier_reliability": Metric(
+        "Brier reliability",
+        False,
+        "Squared gap between mean probability and frequency over bins of equal mass, each class against the rest, "
+        "summed over classes; 0 is calibrated, noise alone keeps it above.",
+    ),
+    "brier_resolution": Metric(
+        "Brier resolution",
+        True,
+        "How far probabilities tell samples apart: reliability plus uncertainty minus the Brier score.",
+    ),
+    "brier_uncertainty": Metric(
+        "Brier uncertainty",
+        None,
+        "Brier score of always giving the class frequencies; the same for every hypothesis.",
+    ),
+    **{
+        f"{key}{suffix}": Metric(
+            f"{title}{where}", True, f"Share of {calls} calls that would be right {how}."
+        )
+        for key, title, calls in (("ppv", "PPV", "positive"), ("npv", "NPV", "negative"))
+        for suffix, where, how in (
+            ("", "", "at the stated prevalence, calling the most probable class"),
+            *(
+                (
+                    f"_at_{100 * s:.0f}_specificity",
+                    f" at {100 * s:.0f} % specificity",
+                    f"at the stated prevalence, with the sensitivity at {100 * s:.0f} % specificity",
+                )
+                for s in SPECIFICITIES
+            ),
+        )
     },
     "auroc_delong": Metric(
         "AUROC (DeLong interval)", True, "The same area, interval after DeLong, patients as clusters."

@@ -18,13 +18,15 @@ from oncoarena.referee.ranking import Ranking, auroc_replicates, detection_repli
 
 SENSITIVITIES = tuple(f"sensitivity_at_{100 * s:.0f}_specificity" for s in metrics.SPECIFICITIES)
 
+AT_SENSITIVITY = tuple(f"specificity_at_{100 * s:.0f}_sensitivity" for s in metrics.SENSITIVITY_LEVELS)
+
 
 def metric_names(n_classes: int) -> tuple[str, ...]:
     """Name the metrics that a ``Scorer`` computes for a number of classes, in the order of reports."""
     names = ["auroc_macro", "accuracy", "balanced_accuracy", "macro_f1", "mcc"]
     names += ["top3_accuracy"] if n_classes > 3 else []
     names += ["log_loss", "brier", "ece"]
-    names += ["auprc", *SENSITIVITIES] if n_classes == 2 else []
+    names += ["auprc", *SENSITIVITIES, *AT_SENSITIVITY] if n_classes == 2 else []
     return tuple(names)
 
 
@@ -93,6 +95,11 @@ class _RepeatScorer:
             c: rank_rows(truth == c, probabilities[:, c], units) for c in ranked if (truth == c).any()
         }
 
+        # Specificity at a sensitivity is sensitivity at a specificity with the sides exchanged.
+        self.mirrored = (
+            rank_rows(truth != positive, -probabilities[:, positive], units) if self.n_classes == 2 else None
+        )
+
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         sums = self.sums @ weights.astype(np.float64)  # (n_sums, n_replicates)
         table = sums[: self.n_cells].reshape(self.n_classes, self.n_classes, -1)
@@ -122,14 +129,18 @@ class _RepeatScorer:
         self, weights: np.ndarray, by_class: np.ndarray, total: np.ndarray
     ) -> dict[str, np.ndarray]:
         if not self.rankings:
-            return dict.fromkeys(("auprc", *SENSITIVITIES), np.full_like(total, np.nan))
+            return dict.fromkeys(("auprc", *SENSITIVITIES, *AT_SENSITIVITY), np.full_like(total, np.nan))
         ((positive, ranking),) = self.rankings.items()
         negatives = total - by_class[positive]
         wanted = np.array(metrics.SPECIFICITIES)
         precision, reached = detection_replicates(ranking, weights, by_class[positive], negatives, wanted)
         # A specificity of 99 % needs a hundred negatives to be told from 98 or 100.
         reached = np.where(negatives[None, :] * (1 - wanted)[:, None] >= 1 - 1e-9, reached, np.nan)
-        return {"auprc": precision, **dict(zip(SENSITIVITIES, reached, strict=True))}
+        levels = np.array(metrics.SENSITIVITY_LEVELS)
+        _, kept = detection_replicates(self.mirrored, weights, negatives, by_class[positive], levels)
+        kept = np.where(by_class[positive][None, :] * (1 - levels)[:, None] >= 1 - 1e-9, kept, np.nan)
+        values = dict(zip(SENSITIVITIES, reached, strict=True)) | dict(zip(AT_SENSITIVITY, kept, strict=True))
+        return {"auprc": precision, **values}
 
 
 @dataclass(frozen=True)
