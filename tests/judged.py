@@ -1,9 +1,11 @@
-"""A judged study of made-up numbers: the tables that the report renders, in the shapes that the referee writes."""
+"""A judged study of made-up numbers, in the shapes that the referee writes, and a reader of the pages made of it."""
+
+from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 
-from oncoarena.reporting import report
+from oncoarena.reporting.tables import COLUMNS, FURTHER
 
 COMPETITORS = (
     ("wide_deep", "Wide and deep", "claim"),
@@ -12,6 +14,9 @@ COMPETITORS = (
     ("prior_only", "Prior only", "control"),
     ("covariates_only", "Covariates only", "control"),
 )
+NASTY = "<script>alert('x')</script>&\"<b>"
+"""A name that would break a page that does not escape it."""
+
 CLAIM = """The signal is additive over `many` features.
 
 Refuted where a model of few features does better.
@@ -89,7 +94,7 @@ def make_study(
         ),
         ("CHK004", "No better than the covariates", "", "not_applicable", "There are no covariates."),
     ]
-    columns = {name: text.split() for name, text in report._TABLES.items()}
+    columns = {name: text.split() for name, text in COLUMNS.items()}
     rows = {"evaluation": evaluation, "comparison": comparison, "checks": checks}
     rows |= {"curves": curves, "confusion": confusion}
     return {
@@ -111,3 +116,66 @@ def make_study(
         "runs": runs,
         "tables": {name: pd.DataFrame(rows[name], columns=columns[name]) for name in rows},
     }
+
+
+def further_tables() -> dict[str, pd.DataFrame]:
+    """Tables that a study may have beyond those of ``make_study``, about its first hypotheses."""
+    a, b, c, d = "wide_deep", "sparse_markers", "l2_logistic", "prior_only"
+    rows = {
+        "overlap": [
+            (a, b, 2, 1, 3, 0.55, 20),
+            (a, c, 0, 3, 4, -0.2, 20),
+            (b, c, 1, 4, 3, 0.0, 20),
+            (a, d, 3, 0, 9, np.nan, 20),
+        ],
+        "added_value": [(b, -0.01, -0.03, 0.02, 0.7, 0.7), (a, 0.12, 0.04, 0.21, 0.002, 0.004)],
+        "strata_leaders": [
+            ("all", 20, a, 0.95, b, 0.2, 0.1, 0.3, 0.01, True),
+            ("site=Lund", 13, b, 0.9, a, 0.05, -0.1, 0.2, 0.6, False),
+            ("site=Nagoya", 3, "", np.nan, "", np.nan, np.nan, np.nan, np.nan, False),
+        ],
+        "learning": [
+            (name, share, metric, value + share / 10, value + share / 10 - 0.05, value + share / 10 + 0.05)
+            for name, start in ((a, 0.8), (b, 0.7), (d, 0.3))
+            for metric, value in (("log_loss", 1.6 - start), ("accuracy", start))
+            for share in (0.25, 0.5, 1.0)
+        ],
+        "failures": [(a, f"s{i}", "BL", "NB", 0.5 + i / 40) for i in range(14)],
+    }
+    return {name: pd.DataFrame(rows[name], columns=FURTHER[name].split()) for name in rows}
+
+
+VOID = {"meta", "input", "br", "hr", "img", "link", "option"}
+
+
+class Page(HTMLParser):
+    """Reads a page into a flat list of elements with their ancestors, and refuses unbalanced tags."""
+
+    def __init__(self, text: str):
+        super().__init__(convert_charrefs=True)
+        self.open: list[dict] = []
+        self.elements: list[dict] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        assert len({key for key, _ in attrs}) == len(attrs), f"attribute twice on {tag}: {attrs}"
+        element = {"tag": tag, "text": "", "above": list(self.open), **{k: v or "" for k, v in attrs}}
+        self.elements.append(element)
+        if tag not in VOID - {"option"}:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append({"tag": tag, "text": "", "above": list(self.open), **dict(attrs)})
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop()["tag"] == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element["text"] += data
+
+    def all(self, tag):
+        return [element for element in self.elements if element["tag"] == tag]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from oncoarena.reporting import figures, panels, svg
+from oncoarena.reporting import agreement, figures, learning, panels, svg
 from oncoarena.reporting.series import assign_series, swatch
 
 SERIES = assign_series(
@@ -178,7 +178,7 @@ def test_is_separable__takes_a_small_p_and_an_interval_without_zero(p, low, high
 
 def test_forest_plot__good_end_of_the_axis_turns_with_the_metric():
     turned = figures.differences_with(PAIRS, "deep")
-    for key, right in (("accuracy", "Deep better"), ("log_loss", "other better")):
+    for key, right in (("accuracy", "deep better"), ("log_loss", "other better")):
         root = parse(figures.forest_plot(turned, SERIES, metric_key=key, **WORDS))
         ends = [t for t in by_class(root, "axis") if t.text.endswith("\N{RIGHTWARDS ARROW}")]
         assert [t.text[:-2] for t in ends] == [right]
@@ -262,15 +262,114 @@ def test_confusion_matrix__nothing_leaves_the_picture(k):
         assert 0 <= y <= y + h <= height
 
 
+LEARNED = pd.DataFrame(
+    {
+        "hypothesis": ["deep", "deep", "deep", "sparse"],
+        "fraction": [1.0, 0.25, 0.5, 1.0],
+        "metric": "accuracy",
+        "estimate": [0.9, 0.6, 0.8, 0.7],
+        "ci_low": [0.8, 0.5, 0.7, np.nan],
+        "ci_high": [0.95, 0.7, 0.9, np.nan],
+    }
+)
+
+
+def test_learning_panel__points_and_whiskers_lie_where_the_axes_say():
+    looks = [SERIES["deep"]]
+    table = LEARNED[LEARNED["hypothesis"] == "deep"]
+    root = parse(learning.learning_panel(table, looks, metric_key="accuracy", **WORDS))
+    (across, x0), (up, y0) = read_axis(root, "x"), read_axis(root, "y")
+    (polyline,) = root.iter(f"{NS}polyline")
+    drawn = np.array([list(map(float, point.split(","))) for point in polyline.get("points").split()])
+    drawn = np.column_stack([across * drawn[:, 0] + x0, up * drawn[:, 1] + y0])
+    assert drawn == pytest.approx(np.array([[0.25, 0.6], [0.5, 0.8], [1.0, 0.9]]), abs=2e-3)
+    for whisker, (low, high) in zip(
+        by_class(root, "whisker"), [(0.5, 0.7), (0.7, 0.9), (0.8, 0.95)], strict=True
+    ):
+        assert [up * float(whisker.get(end)) + y0 for end in ("y1", "y2")] == pytest.approx(
+            [low, high], abs=2e-3
+        )
+
+
+def test_learning_panel__a_point_without_interval_has_no_whisker_and_one_without_estimate_is_left_out():
+    table = pd.concat([LEARNED, LEARNED.tail(1).assign(fraction=0.5, estimate=np.nan)])
+    root = parse(learning.learning_panel(table, [SERIES["sparse"]], metric_key="accuracy", **WORDS))
+    assert len(by_class(root, "mark")) == 1
+    assert not by_class(root, "whisker")
+
+
+OVERLAP = pd.DataFrame(
+    [
+        ("deep", "sparse", 2.0, 1.0, 3.0, 0.55, 20.0),
+        ("logistic", "deep", 0.5, 3.0, 4.0, -0.2, 20.0),
+        ("sparse", "logistic", 0.0, 4.0, 3.0, np.nan, 20.0),
+    ],
+    columns=["hypothesis_a", "hypothesis_b", "both_wrong", "only_a", "only_b", "phi", "n"],
+)
+
+
+def test_overlap_matrix__cell_of_a_pair_stands_where_its_names_meet_and_tone_says_the_sign():
+    looks = [SERIES[name] for name in ("deep", "sparse", "logistic")]
+    root = parse(agreement.overlap_matrix(OVERLAP, looks, **WORDS))
+    names = by_class(root, "strong")
+    rows = {t.text: float(t.get("y")) for t in names if not t.get("transform")}
+    columns = {t.text: float(t.get("x")) for t in names if t.get("transform")}
+    found = {}
+    for cell in by_class(root, "mark"):
+        box = next(cell.iter(f"{NS}rect"))
+        x, y = (float(box.get(a)) + float(box.get(b)) / 2 for a, b in (("x", "width"), ("y", "height")))
+        pair = (
+            min(rows, key=lambda name: abs(rows[name] - y)),
+            min(columns, key=lambda name: abs(columns[name] - x)),
+        )
+        found[pair] = (next(cell.iter(f"{NS}text")).text, cell.get("class").split()[1])
+    assert found == {
+        ("sparse", "deep"): ("2", "wrong"),
+        ("logistic", "deep"): ("0.5", "right"),
+        ("logistic", "sparse"): ("0", "level"),
+    }
+    width, height = map(float, root.get("viewBox").split()[2:])
+    for box in root.iter(f"{NS}rect"):
+        assert float(box.get("x")) + float(box.get("width")) <= width
+        assert float(box.get("y")) + float(box.get("height")) <= height
+
+
+def test_overlap_matrix__leaves_controls_to_the_table():
+    with_control = OVERLAP.replace("logistic", "prior")
+    section = agreement.agreement(with_control, None, SERIES)
+    assert len(by_class(parse(section["overlap"]), "mark")) == 1
+    assert len(section["overlap_table"].rows) == 3
+    only_control = with_control[with_control["phi"] != 0.55]
+    assert agreement.agreement(only_control.iloc[:1], None, SERIES)["overlap"] is None
+
+
+def test_gain_plot__agrees_with_the_axis_and_fill_takes_a_small_p_and_an_interval_above_zero():
+    gains = pd.DataFrame(
+        [
+            ("sparse", 0.05, 0.01, 0.09, 0.2),
+            ("deep", 0.12, 0.04, 0.21, 0.004),
+            ("logistic", -0.1, -0.2, -0.05, 0.01),
+        ],
+        columns=["hypothesis", "gain", "ci_low", "ci_high", "p_holm"],
+    )
+    root = parse(agreement.gain_plot(gains, SERIES, **WORDS))
+    slope, offset = read_axis(root, "x")
+    marks = by_class(root, "mark")
+    seen = [slope * marker_at(group)[0] + offset for group in marks]
+    assert seen == pytest.approx([0.12, 0.05, -0.1], abs=1e-3)
+    assert [next(g.iter(f"{NS}path")).get("class") for g in marks] == ["solid", "open", "open"]
+    assert "adds, p 0.004" in texts(root)
+    assert "not shown to add, p 0.20" in texts(root)
+
+
 def test_every_picture__says_its_title_and_description_and_escapes_names():
-    nasty = assign_series([("x", "<b>A&B</b>\x00\"'", "claim")])
+    nasty = assign_series([("<b>A&B</b>\x00\"'", "<b>a title</b>", "claim")])
+    (x,) = nasty
     drawings = [
-        figures.interval_plot(evaluation([("x", 0.5, 0.4, 0.6)]), nasty, metric_key="accuracy", **WORDS),
-        figures.forest_plot(
-            comparison([("x", "x", 0.1, 0.0, 0.2, 1, 1)]), nasty, metric_key="accuracy", **WORDS
-        ),
+        figures.interval_plot(evaluation([(x, 0.5, 0.4, 0.6)]), nasty, metric_key="accuracy", **WORDS),
+        figures.forest_plot(comparison([(x, x, 0.1, 0.0, 0.2, 1, 1)]), nasty, metric_key="accuracy", **WORDS),
         figures.bar_plot([("<b>A&B</b>", 1.0, "<1 & 2>")], **WORDS),
-        panels.curve_panel(CURVE.assign(hypothesis="x"), nasty, curve="calibration", **WORDS),
+        panels.curve_panel(CURVE.assign(hypothesis=x), nasty, curve="calibration", **WORDS),
         panels.confusion_matrix(
             pd.DataFrame({"label": ["<b>"], "predicted": ["A&B"], "n_samples": [2.5]}), ["<b>"], **WORDS
         ),
@@ -298,9 +397,22 @@ def test_assign_series__no_two_are_told_apart_by_colour_alone():
     )
 
 
-def test_assign_series__a_long_title_gives_way_to_the_id():
-    series = assign_series([("short_id", "A title that is far too long to stand beside a dot", "claim")])
-    assert series["short_id"].label == "short_id"
+def test_assign_series__labels_are_ids_and_titles_are_read_on_hover():
+    series = assign_series(
+        [("deep", "A deep net", "claim"), ("bare", "", "claim"), ("treat_all", "", "reference")]
+    )
+    assert [look.label for look in series.values()] == ["deep", "bare", "treat all"]
+    assert [look.naming for look in series.values()] == ["deep: A deep net", "bare", "treat all"]
+    root = parse(
+        figures.interval_plot(evaluation([("deep", 0.5, 0.4, 0.6)]), series, metric_key="accuracy", **WORDS)
+    )
+    assert "deep" in texts(root)
+    assert by_class(root, "mark")[0].find(f"{NS}title").text.startswith("deep: A deep net\n")
+
+
+def test_assign_series__anchor_is_the_id_where_an_address_can_hold_it():
+    series = assign_series([("wide_deep", "", "claim"), ("a paper's <model>", "", "external")])
+    assert [look.anchor for look in series.values()] == ["hypothesis-wide_deep", "card-k1"]
 
 
 @given(

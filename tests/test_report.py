@@ -5,52 +5,18 @@ import hashlib
 import html
 import re
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from judged import CLAIM, COMPETITORS, make_study
-from oncoarena.reporting import cards, report
+from judged import CLAIM, COMPETITORS, NASTY, Page, further_tables, make_study
+from oncoarena.reporting import cards, datatable, report
+from oncoarena.reporting.glossary import moment
 from oncoarena.reporting.leaderboard import WIDTH, leaderboard
 from oncoarena.reporting.report import render_report
-
-VOID = {"meta", "input", "br", "hr", "img", "link", "option"}
-
-
-class Page(HTMLParser):
-    """Reads a page into a flat list of elements with their ancestors, and refuses unbalanced tags."""
-
-    def __init__(self, text: str):
-        super().__init__(convert_charrefs=True)
-        self.open: list[dict] = []
-        self.elements: list[dict] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        assert len({key for key, _ in attrs}) == len(attrs), f"attribute twice on {tag}: {attrs}"
-        element = {"tag": tag, "text": "", "above": list(self.open), **{k: v or "" for k, v in attrs}}
-        self.elements.append(element)
-        if tag not in VOID - {"option"}:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append({"tag": tag, "text": "", "above": list(self.open), **dict(attrs)})
-
-    def handle_endtag(self, tag):
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop()["tag"] == tag
-
-    def handle_data(self, data):
-        for element in self.open:
-            element["text"] += data
-
-    def all(self, tag):
-        return [element for element in self.elements if element["tag"] == tag]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +86,7 @@ def test_page__ids_are_unique_and_every_reference_resolves(page):
 def test_page__sections_come_in_their_order(page):
     found = [e["id"] for e in page.all("section")]
     expected = ["verdict", "leaderboard", "differences", "roc", "calibration", "confusion", "strata"]
-    assert found == [*expected, "checks", "hypotheses", "data", "cost", "provenance"]
+    assert found == [*expected, "checks", "hypotheses", "data", "cost", "provenance", "checklist"]
 
 
 def test_page__every_chart_is_a_titled_svg_in_a_figure_with_a_caption_and_a_table(text, page):
@@ -157,10 +123,42 @@ def test_page__first_screen_says_who_leads_by_how_much_and_from_whom_it_is_not_s
         in verdict
     )
     assert "Wide and deep leads. It is better than every control." in verdict
-    assert "0.950 95 % interval 0.850 to 0.990 Wide and deep 20 samples of 20 patients" in verdict
-    assert "Not separable from Wide and deep 1 of 3 Sparse markers Findings" in verdict
+    assert "0.950 95 % interval 0.850 to 0.990 wide_deep 20 samples of 20 patients" in verdict
+    assert "Not separable from wide_deep 1 of 3 sparse_markers Findings" in verdict
     assert "1 from 3 checks CHK003" in verdict
     assert "80 listed in the sheet 80 patients" in verdict
+
+
+def test_page__names_every_hypothesis_by_its_id_and_gives_its_title_once_beside_it(text, page):
+    for name, title, _ in COMPETITORS:
+        told = [e["text"].strip() for e in page.all("div") if title in e["text"] and name in e["text"]]
+        assert f"{name}{title}" in told
+    # The title is nowhere a label: only the verdict that the study itself gives may say it.
+    labels = [e["text"] for tag in ("label", "summary", "h3", "td", "th", "text") for e in page.all(tag)]
+    assert not [label for label in labels for _, title, _ in COMPETITORS if title in label]
+
+
+def test_page__says_when_it_was_made_and_writes_minus_signs(page):
+    study = make_study()
+    study["study"]["verdict"] = ["Ahead by 0.1 (95 % interval -0.05 to 0.25), cross-validated, p-1."]
+    text = render_report(**study)
+    assert "interval \N{MINUS SIGN}0.05 to 0.25), cross-validated, p-1." in text
+    assert page.all("time")[0]["text"] == "2026-11-20 14:03 UTC"
+    del study["study"]["created"]
+    assert not Page(render_report(**study)).all("time")
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("2026-11-20", "2026-11-20"),
+        ("2026-11-20T14:03", "2026-11-20 14:03"),
+        ("2026-11-20T14:03:59+02:00", "2026-11-20 12:03 UTC"),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_moment__is_written_in_utc(given, written):
+    assert moment(given) == written
 
 
 def test_page__numbers_of_the_leaderboard_are_those_of_the_table(page):
@@ -170,10 +168,24 @@ def test_page__numbers_of_the_leaderboard_are_those_of_the_table(page):
         assert f"{row.estimate:.3f}{row.ci_low:.3f} to {row.ci_high:.3f}" in board["text"]
 
 
+def test_page__metrics_beyond_the_board_stand_in_a_table_of_their_own():
+    study = make_study()
+    rows = study["tables"]["evaluation"]
+    accuracy = rows[rows["metric"] == "accuracy"]
+    more = [accuracy.assign(metric=f"metric_{i:02d}", estimate=i / 100 + 0.001) for i in range(12)]
+    study["tables"]["evaluation"] = pd.concat([rows, *more], ignore_index=True)
+    page = Page(render_report(**study))
+    board = next(e["text"] for e in page.all("table") if e.get("class") == "board")
+    further = next(e["text"] for e in page.all("table") if "Further metrics" in e["text"])
+    for i in range(12):
+        assert (f"Metric {i:02d}" in board) == (i < 7)
+        assert (f"Metric {i:02d}{i / 100 + 0.001:.3f}" in further) == (i >= 7)
+
+
 def test_page__a_hypothesis_that_is_not_applicable_is_named_with_its_reason(page):
     board = next(e["text"] for e in page.all("section") if e["id"] == "leaderboard")
-    assert "Covariates only is not applicable to this cohort: needs a covariate" in board
-    assert "Covariates only" not in next(e["text"] for e in page.all("table") if e.get("class") == "board")
+    assert "covariates_only is not applicable to this cohort: needs a covariate" in board
+    assert "covariates_only" not in next(e["text"] for e in page.all("table") if e.get("class") == "board")
 
 
 def test_page__check_boxes_and_menus_have_rules_in_the_style_and_work_without_scripts(text, page):
@@ -187,9 +199,6 @@ def test_page__check_boxes_and_menus_have_rules_in_the_style_and_work_without_sc
         if option["value"] != "every":
             assert f'option[value="{option["value"]}"]:checked) .panel:not(.{option["value"]})' in style
             assert f'class="panel {option["value"]}"' in text
-
-
-NASTY = "<script>alert('x')</script>&\"<b>"
 
 
 def test_page__everything_from_the_data_is_escaped():
@@ -263,7 +272,7 @@ def test_page__a_control_never_leads_and_ties_are_all_named():
     page = Page(render_report(**study))
     facts = " ".join(next(e["text"] for e in page.all("dl") if e["class"] == "key-facts").split())
     assert "Accuracy, highest 0.800" in facts
-    assert "Wide and deep Sparse markers 20 samples" in facts
+    assert "wide_deep sparse_markers 20 samples" in facts
 
 
 def test_page__a_loss_is_led_by_the_lowest():
@@ -319,6 +328,140 @@ def test_claim_parts__names_claim_refutation_and_references():
     assert cards.claim_parts("") == []
 
 
+@pytest.fixture(scope="module")
+def full() -> tuple[str, Page]:
+    """The page of a study with every table there is."""
+    study = make_study(strata=("site=Lund", "site=Nagoya"))
+    study["tables"] |= further_tables()
+    text = render_report(**study)
+    return text, Page(text)
+
+
+def test_page__shows_further_tables_where_they_are_given_and_no_trace_where_they_are_not(full, page):
+    sections = [e["id"] for e in full[1].all("section")]
+    assert sections[sections.index("strata") :][:4] == ["strata", "learning", "agreement", "checks"]
+    assert not {"learning", "agreement"} & {e["id"] for e in page.all("section")}
+    for absent in ("favours", "adds to all others", "Wrong with the most confidence"):
+        assert absent in full[0]
+        assert absent not in " ".join(e["text"] for e in page.all("main"))
+    study = make_study()
+    study["tables"] |= {name: table.iloc[:0] for name, table in further_tables().items()}
+    assert not {"learning", "agreement"} & {e["id"] for e in Page(render_report(**study)).all("section")}
+
+
+def test_page__with_all_tables_keeps_ids_unique_charts_titled_and_boxes_at_work(full):
+    text, page = full
+    ids = [element["id"] for element in page.elements if "id" in element]
+    assert len(set(ids)) == len(ids)
+    for picture in re.findall(r"<svg [^>]*xmlns.*?</svg>", text, re.DOTALL):
+        root = ET.fromstring(picture)
+        assert set(root.get("aria-labelledby").split()) <= set(ids)
+    style = page.all("style")[0]["text"]
+    for option in page.all("option"):
+        assert option["value"] == "every" or f'option[value="{option["value"]}"]:checked)' in style
+
+
+def test_page__learning_curves_put_the_primary_metric_first_with_numbers_behind(full):
+    section = next(e for e in full[1].all("section") if e["id"] == "learning")
+    heads = [e["text"].strip() for e in full[1].all("h3") if any(above is section for above in e["above"])]
+    assert heads == ["Accuracy", "Log loss"]
+    assert "Accuracywide_deep0.825 (0.775 to 0.875)0.850 (0.800 to 0.900)0.900" in "".join(
+        section["text"].split("\n")
+    )
+
+
+def test_page__strata_say_whom_they_favour_and_where_they_cannot(full):
+    section = next(e["text"] for e in full[1].all("section") if e["id"] == "strata")
+    assert "site=Lundsparse_markerswide_deepno130.900+0.050" in section
+    assert "site=Nagoyatoo few to say" in section
+
+
+def test_page__agreement_gives_gains_and_shared_errors_in_numbers(full):
+    section = next(e["text"] for e in full[1].all("section") if e["id"] == "agreement")
+    assert "wide_deep+0.1200.040 to 0.2100.0020.004" in section
+    assert "wide_deepsparse_markers213200.55" in section
+    assert "wide_deepprior_only30920\N{EN DASH}" in section
+
+
+def test_class_table__counts_each_sample_once_however_often_it_plays_a_role():
+    study = make_study(classes=("a", "b"), n_test=4)
+    splits = pd.concat([study["splits"], study["splits"].assign(fold=1)], ignore_index=True)
+    splits.loc[0, "role"] = "train"
+    study["samples"]["patient_id"] = [f"p{i // 4}" for i in range(16)]
+    table = datatable.class_table(study["samples"], splits, ["a", "b", "c"])
+    assert table.headings == ["Class", "Samples", "Patients", "Ever in train", "Ever in test"]
+    assert table.rows == [["a", "8", "4", "7", "2"], ["b", "8", "4", "6", "2"], ["c", "0", "0", "0", "0"]]
+
+
+def words_of(page: Page, hypothesis: str) -> str:
+    card = next(e for e in page.all("article") if e["id"] == f"hypothesis-{hypothesis}")
+    return " ".join(card["text"].split())
+
+
+def test_card__gives_data_training_score_and_cost(page):
+    card = words_of(page, "wide_deep")
+    assert card.startswith("wide_deep claim Wide and deep The signal is additive")
+    for words in (
+        "Accuracy 0.950 (0.850 to 0.990) Framework numpy Device cpu Time 12 s Peak memory 1.5 GB",
+        "n markers 34 genes FGFR4",
+        "Samples trained on, each split60 Samples tested on, each split20 Splits1 Seed7 Digest of its codesha256:ef",
+        "Settings penalty0.01",
+    ):
+        assert words.replace(" ", "") in card.replace(" ", "")
+    absent = words_of(page, "covariates_only")
+    assert "Not applicable to this cohort: needs a covariate" in absent
+    assert "trained on" not in absent
+
+
+def test_card__summarises_calibration_with_what_the_check_found():
+    study = make_study()
+    rows = study["tables"]["evaluation"]
+    slope = rows.iloc[[0]].assign(metric="calibration_slope", estimate=0.7, ci_low=0.5, ci_high=0.9)
+    study["tables"]["evaluation"] = pd.concat([rows, slope], ignore_index=True)
+    study["tables"]["checks"].loc[len(study["tables"]["checks"])] = (
+        "CHK008", "Miscalibrated", "wide_deep", "finding", "z = -3.8: underconfident."
+    )  # fmt: skip
+    page = Page(render_report(**study))
+    card = words_of(page, "wide_deep")
+    assert "Calibration slope0.700 (0.500 to 0.900) Log loss1.050 (0.950 to 1.090)" in card.replace(
+        "slope 0", "slope0"
+    )
+    assert "CHK008 finding: z = \N{MINUS SIGN}3.8: underconfident." in card
+    assert "CHK008" not in words_of(page, "sparse_markers")
+
+
+def test_card__names_the_most_frequent_confusions():
+    study = make_study(classes=("a", "b", "c"))
+    cells = [("a", "a", 9), ("a", "b", 4), ("b", "a", 1.5), ("c", "a", 2), ("c", "b", 1), ("b", "b", 0)]
+    study["tables"]["confusion"] = pd.DataFrame(
+        [("wide_deep", *cell) for cell in cells] + [("prior_only", "a", "a", 3)],
+        columns=["hypothesis", "label", "predicted", "n_samples"],
+    )
+    page = Page(render_report(**study))
+    told = (
+        "8.5 of 17.5 test samples called wrong: a called b (4), c called a (2), b called a (1.5), and others."
+    )
+    assert told in words_of(page, "wide_deep")
+    assert "None of 3 test samples was called wrong." in words_of(page, "prior_only")
+
+
+def test_card__lists_the_most_confident_failures_first_and_only_where_given(page):
+    study = make_study()
+    study["tables"]["failures"] = pd.DataFrame(
+        [("wide_deep", f"s{i}", "BL", "NB", 0.5 + i / 40) for i in range(14)]
+        + [("prior_only", NASTY, "BL", "NB", 0.3)],
+        columns=["hypothesis", "sample_id", "label", "predicted", "probability"],
+    )
+    given = Page(render_report(**study))
+    tables = [e for e in given.all("table") if "Wrong with the most confidence" in e["text"]]
+    assert len(tables) == 2
+    rows = [e["text"].strip() for e in given.all("tr") if any(above is tables[0] for above in e["above"])]
+    assert [row.partition("BLNB")[0] for row in rows[1:]] == [f"s{i}" for i in range(13, 3, -1)]
+    assert rows[1] == "s13BLNB0.825"
+    assert NASTY in tables[1]["text"]
+    assert not [e for e in page.all("table") if "Wrong with the most confidence" in e["text"]]
+
+
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -350,17 +493,17 @@ def test_leaderboard__fits_a_terminal_and_sorts_within_roles():
     body = [line.strip() for line in lines]
     order = [
         "Claims",
-        "Wide and deep",
-        "Sparse markers",
+        "wide_deep",
+        "sparse_markers",
         "Baselines",
-        "L2 logistic",
+        "l2_logistic",
         "Controls",
-        "Prior only",
+        "prior_only",
     ]
     places = [next(i for i, line in enumerate(body) if line.startswith(start)) for start in order]
     assert places == sorted(places)
-    assert any(line.startswith("Wide and deep") and "1.050 [0.950, 1.090]" in line for line in body)
-    assert body[-1] == "Not applicable: Covariates only: needs a covariate"
+    assert any(line.startswith("wide_deep") and "1.050 [0.950, 1.090]" in line for line in body)
+    assert body[-1] == "Not applicable: covariates_only: needs a covariate"
 
 
 def test_leaderboard__without_results_or_interval_says_so():

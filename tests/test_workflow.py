@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oncoarena import store
+from oncoarena import plan, store
 from studies import ROOT
 
 PARTS = ("Snakefile", "workflow", "config", "src", "pyproject.toml")
@@ -22,7 +22,7 @@ HYPOTHESES = [
     "permuted_labels",
     "my_idea",
 ]
-TABLES = ("predictions", "evaluation", "comparison", "checks", "curves", "confusion", "splits", "samples")
+TABLES = ("predictions", "splits", "samples", *plan.TABLES)
 
 IDEA = '''"""Some gene or other decides. Refuted if chance does as well. Reference: none."""
 
@@ -217,6 +217,22 @@ def test_run__report_is_one_file_that_names_every_competitor(finished):
     assert "http-equiv" in text
     for name in (*HYPOTHESES, "published"):
         assert name in text
+
+
+def test_run__export_holds_every_table_as_text_and_metadata_that_vouch_for_it(finished):
+    export = finished / "results/tiny/export"
+    crate = json.loads((export / "ro-crate-metadata.json").read_text())
+    files = {item["@id"] for item in crate["@graph"] if item["@type"] == "File"}
+    assert {f"tables/{name}.tsv" for name in plan.TABLES} <= files
+    assert all((export / name).exists() for name in files if name != "ro-crate-metadata.json")
+    table = pd.read_csv(export / "tables/evaluation.tsv", sep="\t")
+    assert len(table) == len(store.read_table(str(finished / "results/tiny/evaluation.parquet")))
+
+
+def test_run__look_at_the_test_samples_is_logged(finished):
+    log = pd.read_csv(finished / "results/tiny/looks.tsv", sep="\t")
+    assert len(log) == 1
+    assert log["hypotheses"][0].split(",") == [*HYPOTHESES, "published"]
 
 
 def test_run__second_run_has_nothing_to_do(finished):

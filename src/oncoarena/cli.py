@@ -1,4 +1,4 @@
-"""The command line beside Snakemake: check, try, new-hypothesis, leaderboard."""
+"""The command line beside Snakemake: check, try, new-hypothesis, leaderboard, compare."""
 
 import argparse
 import os
@@ -44,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--configfile", type=Path, default=Path("config/config.yaml"), help="the study's config"
         )
+    side = commands.add_parser("compare", help="lay several finished studies side by side on one page")
+    side.add_argument("results", nargs="+", help="results/<study> of each study")
+    side.add_argument("--page", type=Path, default=Path("comparison.html"), help="default: comparison.html")
+    side.set_defaults(run=_compare)
     new = commands.add_parser("new-hypothesis", help="write a working hypothesis to start from")
     new.add_argument("name", help="a lower-case Python name, e.g. enhancer_burden")
     new.set_defaults(run=_new_hypothesis)
@@ -92,6 +96,14 @@ def _try(options: argparse.Namespace) -> None:
     cohort = trial.training_part(splits, receipts)
     table = trial.try_hypotheses(study.hypotheses, cohort, n_folds=options.folds, seed=study.seed)
     print(trial.print_trial(table, cohort))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from oncoarena import store
+    from oncoarena.reporting.compare import compare
+
+    store.write_text(str(options.page), compare(options.results, page=str(options.page)))
+    print(f"Wrote {options.page}")
 
 
 def _new_hypothesis(options: argparse.Namespace) -> None:

@@ -13,6 +13,20 @@ DEMO_FILES = (
 """Files of the demo cohorts below resources/, made by the fetch rules."""
 
 
+TABLES = (
+    "evaluation",
+    "comparison",
+    "checks",
+    "curves",
+    "confusion",
+    "failures",
+    "overlap",
+    "added_value",
+    "strata_leaders",
+)
+"""Tables that the evaluation leaves in results/<study>/, each <name>.parquet."""
+
+
 def simulated_files(study: Study) -> list[str]:
     """Files of a simulated cohort below resources/, made by the rule simulate; none for other studies."""
     if study.simulate is None:

@@ -8,16 +8,19 @@ from typing import Any
 import pandas as pd
 
 from oncoarena import store
+from oncoarena.cohort import Block
 from oncoarena.external import read_external
+from oncoarena.looks import record_look
+from oncoarena.plan import TABLES
 from oncoarena.provenance import hardware, versions
 from oncoarena.referee.comparison import separability
+from oncoarena.referee.endpoint import endpoint_digest
 from oncoarena.referee.evaluation import ESTIMAND
 from oncoarena.referee.judge import evaluate_study
 from oncoarena.referee.predictions import collect
+from oncoarena.reporting.export import export_study
 from oncoarena.reporting.leaderboard import leaderboard
 from oncoarena.reporting.report import render_report
-
-TABLES = ("evaluation", "comparison", "checks", "curves", "confusion")
 
 
 def evaluate(
@@ -33,11 +36,14 @@ def evaluate(
     strata: Sequence[str],
     primary_metric: str,
     positive: str | None,
+    prevalence: float | None,
     bootstrap: int,
     seed: int,
     threads: int = 1,
 ) -> None:
-    """Join predictions and truth, judge every competitor, and write the tables of ``TABLES``.
+    """Join predictions and truth, judge every competitor, and write the tables of ``plan.TABLES``.
+
+    The look at the test samples is added to the study's log (see ``looks``).
 
     Parameters: URIs of what the earlier steps wrote; ``competitors`` maps the id of each hypothesis to its
     title, role and claim; ``external`` lists models trained elsewhere (id, title, predictions).
@@ -51,6 +57,7 @@ def evaluate(
     tables += [read_external(item["id"], item["predictions"], splits, classes) for item in external]
     predictions = collect(tables, splits, classes)
     store.write_table(store.join(results, "predictions.parquet"), predictions)
+    log = record_look(results, runs, endpoint_digest(primary_metric, positive=positive))
     with ThreadPoolExecutor(threads) as pool:
         judged = evaluate_study(
             predictions,
@@ -63,7 +70,11 @@ def evaluate(
             seed,
             primary=primary_metric,
             positive=positive,
+            prevalence=prevalence,
             digests=_sample_digests(assay_receipts),
+            blocks=_blocks(assay_receipts, samples["sample_id"]),
+            looks=log,
+            previous_endpoint=log["endpoint"].iloc[0],
             map=pool.map,
         )
     for name in TABLES:
@@ -116,7 +127,7 @@ def write_report(
     primary_metric: str,
     **_: Any,
 ) -> None:
-    """Render report.html from the tables below ``results``."""
+    """Render report.html from the tables below ``results``, and export/ beside it, its metadata last."""
     samples = store.read_table(store.join(results, "samples.parquet"))
     splits = store.read_table(store.join(results, "splits.parquet"))
     runs = join_runs([store.read_json(uri) for uri in run_uris], competitors, external)
@@ -136,6 +147,7 @@ def write_report(
         "provenance": {"versions": versions(), "hardware": hardware()},
     }
     store.write_text(store.join(results, "report.html"), render_report(study, samples, splits, runs, tables))
+    export_study(store.join(results, "export"), study, samples, splits, runs, tables)
 
 
 def read_leaderboard(results: str, referee: Mapping[str, Any]) -> str:
@@ -164,6 +176,19 @@ def sample_flow(samples: pd.DataFrame, splits: pd.DataFrame) -> list[dict[str, A
         }
         for stage, ids in stages
     ]
+
+
+def _blocks(assay_receipts: Sequence[str], sample_ids: pd.Series) -> dict[str, Block]:
+    """Open every block, its rows in the order of the sample sheet."""
+    opened = {}
+    for uri in assay_receipts:
+        for name, block_uri in store.read_json(uri)["blocks"].items():
+            receipt = store.read_json(block_uri)
+            rows = pd.Index(store.block_samples(receipt)["sample_id"]).get_indexer(sample_ids)
+            block = store.open_block(receipt, store.scratch_directory())
+            in_order = (rows == range(len(rows))).all()
+            opened[name] = block if in_order else block.take(rows)
+    return opened
 
 
 def _sample_digests(assay_receipts: Sequence[str]) -> pd.DataFrame:

@@ -86,9 +86,7 @@ def run_part(
             threads=threads,
             gpu=gpu,
             models=f"{directory}/models" if save_models else None,
-            scratch=os.environ.get(
-                "ONCOARENA_SCRATCH", os.path.join(tempfile.gettempdir(), "oncoarena-scratch")
-            ),
+            scratch=str(store.scratch_directory()),
             output=directory,
         )
         _train(job, Path(directory))

@@ -234,6 +234,11 @@ def open_block(receipt: Mapping[str, Any], scratch: Path | None = None) -> Block
     return Block(spec, np.load(cached, mmap_mode="r"), features)
 
 
+def scratch_directory() -> Path:
+    """Where large blocks are decoded to: ONCOARENA_SCRATCH, else a folder for temporary files."""
+    return Path(os.environ.get("ONCOARENA_SCRATCH", os.path.join(tempfile.gettempdir(), "oncoarena-scratch")))
+
+
 def _decode_parts(receipt: Mapping[str, Any], values: np.ndarray) -> None:
     """Fill ``values`` from the parts, a row group at a time."""
     n_features = values.shape[1]

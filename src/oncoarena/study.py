@@ -59,6 +59,8 @@ class Study:
     primary_metric: str = "accuracy"
     positive: str | None = None
     """The label that counts as positive in a study of two; None means the last in alphabetical order."""
+    prevalence: float | None = None
+    """Share of the positive label, of two, at which predictive values are stated."""
     bootstrap: int = 1000
     save_models: bool = False
     shard_samples: int = 500
@@ -99,6 +101,7 @@ class Study:
             "strata": list(self.strata),
             "primary_metric": self.primary_metric,
             "positive": self.positive,
+            "prevalence": self.prevalence,
             "bootstrap": self.bootstrap,
             "seed": self.seed,
         }
@@ -156,6 +159,7 @@ def read_study(
                 "strata",
                 "primary_metric",
                 "positive",
+                "prevalence",
                 "bootstrap",
                 "save_models",
                 "shard_samples",

@@ -10,23 +10,19 @@ rule evaluate:
         runs=run_files("run.json"),
         external=[item.predictions for item in STUDY.external],
     output:
+        **{name: f"{RESULTS}/{name}.parquet" for name in plan.TABLES},
         predictions=f"{RESULTS}/predictions.parquet",
-        evaluation=f"{RESULTS}/evaluation.parquet",
-        comparison=f"{RESULTS}/comparison.parquet",
-        checks=f"{RESULTS}/checks.parquet",
-        curves=f"{RESULTS}/curves.parquet",
-        confusion=f"{RESULTS}/confusion.parquet",
     log:
         f"{RESULTS}/logs/evaluate.log",
     benchmark:
         f"{RESULTS}/benchmarks/evaluate.tsv"
+    conda:
+        "../envs/oncoarena.yaml"
     threads: 2
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
     params:
         study=STUDY.referee(),
         code=code("oncoarena.results"),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/evaluate.py"

@@ -11,6 +11,8 @@ rule extract:
         f"{RESULTS}/logs/extract/{{assay}}.{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/extract/{{assay}}.{{shard}}.tsv"
+    conda:
+        "../envs/oncoarena.yaml"
     threads: lambda wildcards: 1 if STUDY.assay(wildcards.assay).matrix else 8
     resources:
         mem_mb=lambda wildcards, input, attempt: attempt
@@ -21,8 +23,6 @@ rule extract:
         code=lambda wildcards: code(
             "oncoarena.extraction", f"oncoarena.assays.{wildcards.assay}"
         ),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/extract.py"
 
@@ -36,12 +36,12 @@ rule freeze:
         f"{RESULTS}/logs/freeze/{{assay}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/freeze/{{assay}}.tsv"
+    conda:
+        "../envs/oncoarena.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
         code=code("oncoarena.extraction"),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/freeze.py"

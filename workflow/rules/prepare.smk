@@ -8,11 +8,11 @@ rule fetch_srbct:
     log:
         "resources/logs/fetch_srbct.log",
     localrule: True
+    conda:
+        "../envs/oncoarena.yaml"
     params:
         cohort="srbct",
         code=code("oncoarena.demo"),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/fetch_demo.py"
 
@@ -37,11 +37,11 @@ if STUDY.simulate is not None:
             genes=f"resources/simulated/{STUDY.name}/genes.tsv",
         log:
             f"{RESULTS}/logs/simulate.log",
+        conda:
+            "../envs/oncoarena.yaml"
         params:
             options=dict(STUDY.simulate),
             code=code("oncoarena.simulate"),
-        conda:
-            "../envs/oncoarena.yaml"
         script:
             "../scripts/simulate.py"
 
@@ -55,10 +55,10 @@ rule check_samples:
         f"{RESULTS}/logs/check_samples.log",
     benchmark:
         f"{RESULTS}/benchmarks/check_samples.tsv"
+    conda:
+        "../envs/oncoarena.yaml"
     params:
         needs=STUDY.sheet_needs(),
         code=code("oncoarena.samples"),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/check_samples.py"

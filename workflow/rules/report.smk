@@ -7,27 +7,25 @@ rule report:
         splits=f"{RESULTS}/splits.parquet",
         runs=run_files("run.json"),
         assays=[f"{RESULTS}/blocks/{item.name}.json" for item in STUDY.assays],
-        evaluation=f"{RESULTS}/evaluation.parquet",
-        comparison=f"{RESULTS}/comparison.parquet",
-        checks=f"{RESULTS}/checks.parquet",
-        curves=f"{RESULTS}/curves.parquet",
-        confusion=f"{RESULTS}/confusion.parquet",
+        tables=[f"{RESULTS}/{name}.parquet" for name in plan.TABLES],
     output:
-        report(
+        report=report(
             f"{RESULTS}/report.html",
             category="Evaluation",
             caption="../report/report.rst",
         ),
+        # Written after all else of the export, for which it vouches.
+        export=f"{RESULTS}/export/ro-crate-metadata.json",
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
         f"{RESULTS}/benchmarks/report.tsv"
+    conda:
+        "../envs/oncoarena.yaml"
     params:
         study=STUDY.referee(),
         config=config,
         command=f"snakemake --cores all --configfile {' '.join(map(str, workflow.configfiles))}",
         code=code("oncoarena.results"),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/report.py"

@@ -11,11 +11,11 @@ rule split:
         f"{RESULTS}/logs/split.log",
     benchmark:
         f"{RESULTS}/benchmarks/split.tsv"
+    conda:
+        "../envs/oncoarena.yaml"
     params:
         plan=dataclasses.asdict(STUDY.splits),
         covariates=list(STUDY.covariates),
         code=code("oncoarena.splits", "oncoarena.runs"),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/split.py"

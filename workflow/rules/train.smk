@@ -15,6 +15,8 @@ rule train:
         f"{RESULTS}/logs/train/{{hypothesis}}.{{part}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{hypothesis}}.{{part}}.tsv"
+    conda:
+        "../envs/oncoarena.yaml"
     threads: lambda wildcards: spec_of(wildcards).resources.threads
     resources:
         mem_mb=lambda wildcards, attempt: attempt * spec_of(wildcards).resources.mem_mb,
@@ -33,7 +35,5 @@ rule train:
         versions=lambda wildcards: provenance.framework_versions(
             spec_of(wildcards).training.framework
         ),
-    conda:
-        "../envs/oncoarena.yaml"
     script:
         "../scripts/train.py"

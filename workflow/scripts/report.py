@@ -8,7 +8,7 @@ from oncoarena.results import write_report
 with log_to(snakemake.log[0]):
     write_report(
         run_uris=list(snakemake.input.runs),
-        results=str(Path(snakemake.output[0]).parent),
+        results=str(Path(snakemake.output.report).parent),
         config=snakemake.params.config,
         command=snakemake.params.command,
         **snakemake.params.study,

@@ -1,4 +1,4 @@
-"""One card a hypothesis: its claim in its own words, what it found, what it cost, how it was set."""
+"""One model card a hypothesis: its claim, data, training, calibration, failures and cost."""
 
 import json
 import re
@@ -7,15 +7,32 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from oncoarena.reporting.datatable import DataTable
-from oncoarena.reporting.glossary import count, duration, is_number, memory, plural
+from oncoarena.reporting.glossary import (
+    OUTCOMES,
+    count,
+    decimals,
+    duration,
+    interval,
+    is_number,
+    memory,
+    metric,
+    typeset,
+)
 from oncoarena.reporting.series import Series
 from oncoarena.reporting.svg import escape
 
 _ITEMS_MOST = 12
 """The most entries shown of a list that a hypothesis reports, e.g. of its features."""
+
+_FAILURES_MOST = 10
+_CONFUSIONS_MOST = 3
+
+CALIBRATION = ("calibration_slope", "calibration_intercept", "ece", "brier", "log_loss")
+"""Metrics of the evaluation that a card shows under calibration, where they were computed."""
 
 
 def prose(text: str) -> Markup:
@@ -130,30 +147,116 @@ def cost_table(runs: Sequence[Mapping[str, Any]], series: Mapping[str, Series]) 
     return DataTable("What training and prediction took", headings, rows, n_text=3)
 
 
-def card(run: Mapping[str, Any], look: Series) -> dict[str, Any]:
-    """Collect what the page shows of one hypothesis."""
+def card(
+    run: Mapping[str, Any], look: Series, tables: Mapping[str, pd.DataFrame], primary: str
+) -> dict[str, Any]:
+    """Collect the model card of one hypothesis.
+
+    Parameters: ``tables`` as ``tables.complete`` gives them; ``primary``, the primary metric.
+    """
+    name = run["hypothesis"]
+    rows = tables["evaluation"]
+    rows = rows[(rows["hypothesis"] == name) & (rows["stratum"] == "all")]
+    scores = {row.metric: (row.estimate, interval(row.ci_low, row.ci_high)) for row in rows.itertuples()}
     spent = cost(run)
     trained = run.get("status") != "not_applicable"
-    facts = [("Framework", run.get("framework")), ("Seed", run.get("seed"))]
+    facts = [("Framework", run.get("framework"))]
+    if primary in scores:
+        facts.insert(0, (metric(primary).title, _score(*scores[primary])))
     if trained and spent["n_splits"]:
         facts += [
             ("Device", spent["device"]),
-            ("Trained on", plural(spent["n_splits"], "split")),
             ("Time", duration(spent["seconds"])),
             ("Peak memory", memory(spent["memory"])),
         ]
     return {
         "look": look,
-        "id": run["hypothesis"],
-        "title": run.get("title") or run["hypothesis"],
+        "id": name,
         "trained": trained,
         "reason": run.get("reason") or "no reason was given",
         "parts": claim_parts(run.get("claim") or ""),
-        "facts": [(name, str(value)) for name, value in facts if value not in (None, "")],
+        "facts": [(title, str(value)) for title, value in facts if value not in (None, "")],
+        "training": _training(run) if trained else [],
         "config": [(key, plain(value)) for key, value in (run.get("config") or {}).items()],
         "findings": findings(run.get("splits") or []),
-        "code_digest": run.get("code_digest") or "",
+        "calibration": [(metric(key).title, _score(*scores[key])) for key in CALIBRATION if key in scores],
+        "calibrated": _calibrated(tables["checks"], name),
+        "errors": _errors(tables["confusion"], name),
+        "failures": _failures(tables.get("failures"), name),
     }
+
+
+def _score(estimate: float, span: str) -> str:
+    return f"{decimals(estimate)} ({span})" if span else decimals(estimate)
+
+
+def _training(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say what a hypothesis was trained on and how: its data, splits, seed and machine."""
+    splits = run.get("splits") or []
+    lines = [("Blocks", plain(run.get("blocks") or []))]
+    for key, title in (
+        ("n_train", "Samples trained on, each split"),
+        ("n_validation", "Samples kept for early stopping"),
+        ("n_test", "Samples tested on, each split"),
+    ):
+        sizes = [split[key] for split in splits if is_number(split.get(key))]
+        if any(sizes):
+            low, high = min(sizes), max(sizes)
+            lines.append((title, f"{low:,}" if low == high else f"{low:,} to {high:,}"))
+    lines += [
+        ("Splits", str(len(splits) or "")),
+        ("Seed", plain(run["seed"]) if "seed" in run else ""),
+        ("Threads", plain(run["threads"]) if "threads" in run else ""),
+        ("Labels", "permuted: a control" if run.get("permuted_labels") else ""),
+        ("Fitted models", str(run.get("models") or "")),
+        ("Digest of its code", str(run.get("code_digest") or "")),
+    ]
+    return [(title, value) for title, value in lines if value]
+
+
+def _calibrated(checks: pd.DataFrame, name: str) -> str:
+    """Say what the check on calibration found of one hypothesis."""
+    rows = checks[(checks["code"] == "CHK008") & (checks["hypothesis"] == name)]
+    return (
+        f"CHK008 {OUTCOMES[rows['outcome'].iloc[0]][1].lower()}: {typeset(rows['detail'].iloc[0])}"
+        if len(rows)
+        else ""
+    )
+
+
+def _errors(confusion: pd.DataFrame, name: str) -> str:
+    """Name the most frequent confusions of one hypothesis; "" where it was not judged."""
+    rows = confusion[confusion["hypothesis"] == name]
+    if rows.empty:
+        return ""
+    total = float(rows["n_samples"].sum())
+    wrong = rows[(rows["label"].astype(str) != rows["predicted"].astype(str)) & (rows["n_samples"] > 0)]
+    if wrong.empty:
+        return f"None of {count(total)} test samples was called wrong."
+    wrong = wrong.sort_values("n_samples", ascending=False, kind="stable")
+    most = [
+        f"{row.label} called {row.predicted} ({count(row.n_samples)})"
+        for row in wrong.head(_CONFUSIONS_MOST).itertuples()
+    ]
+    more = ", and others" if len(wrong) > _CONFUSIONS_MOST else ""
+    n_wrong = count(float(wrong["n_samples"].sum()))
+    return f"{n_wrong} of {count(total)} test samples called wrong: {', '.join(most)}{more}."
+
+
+def _failures(failures: pd.DataFrame | None, name: str) -> DataTable | None:
+    """List the test samples that one hypothesis called wrong with the most confidence."""
+    if failures is None:
+        return None
+    rows = failures[failures["hypothesis"] == name]
+    if rows.empty:
+        return None
+    rows = rows.sort_values("probability", ascending=False, kind="stable").head(_FAILURES_MOST)
+    body = [
+        [str(row.sample_id), str(row.label), str(row.predicted), decimals(row.probability)]
+        for row in rows.itertuples()
+    ]
+    headings = ["Sample", "True class", "Called", "Probability of the call"]
+    return DataTable(f"Wrong with the most confidence: {name}", headings, body, n_text=3)
 
 
 def flatten(tree: Any, prefix: str = "") -> list[tuple[str, str]]:

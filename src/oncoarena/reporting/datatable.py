@@ -31,6 +31,9 @@ ROC_READINGS = (0.0, 0.05, 0.1, 0.2, 0.5)
 READINGS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Positions at which the tables behind the other curves read them."""
 
+BOARD_MOST = 9
+"""The most metrics side by side; what is beyond them stands in a table of its own."""
+
 _FURTHER_TESTS = {
     "p_corrected_t": "p (corrected t)",
     "p_delong": "p (DeLong)",
@@ -74,12 +77,12 @@ def sort_rows(rows: pd.DataFrame, series: Mapping[str, Series], metric_key: str)
 def leaderboard_table(
     evaluation: pd.DataFrame, series: Mapping[str, Series], primary_metric: str
 ) -> dict[str, Any]:
-    """Arrange every metric of every hypothesis, in the order of the primary metric, grouped by role.
+    """Arrange the first metrics of every hypothesis, in the order of the primary metric, grouped by role.
 
     Returns {"metrics": [(title, direction)], "groups": [(role title, what it is, rows)]} where a row is
     (hypothesis, [(estimate, interval)]).
     """
-    keys = metric_order(evaluation, primary_metric)
+    keys = metric_order(evaluation, primary_metric)[:BOARD_MOST]
     cells = {
         (row.hypothesis, row.metric): (decimals(row.estimate), interval(row.ci_low, row.ci_high))
         for row in evaluation.itertuples()
@@ -98,6 +101,23 @@ def leaderboard_table(
         ],
         "groups": [(*ROLES.get(role, (role, "")), rows) for role, rows in groups.items()],
     }
+
+
+def further_metrics_table(
+    evaluation: pd.DataFrame, series: Mapping[str, Series], primary_metric: str
+) -> DataTable | None:
+    """List the metrics that the leaderboard has no room for: a row a metric, a column a hypothesis."""
+    keys = metric_order(evaluation, primary_metric)[BOARD_MOST:]
+    if not keys:
+        return None
+    names = [name for name in series if name in set(evaluation["hypothesis"])]
+    cells = {
+        (row.metric, row.hypothesis): decimals(row.estimate)
+        + (f" ({span})" if (span := interval(row.ci_low, row.ci_high)) else "")
+        for row in evaluation.itertuples()
+    }
+    body = [[metric(key).title, *(cells.get((key, name), DASH) for name in names)] for key in keys]
+    return DataTable("Further metrics", ["Metric", *(series[name].label for name in names)], body)
 
 
 def comparison_table(comparison: pd.DataFrame, series: Mapping[str, Series]) -> DataTable:
@@ -140,6 +160,26 @@ def interval_table(rows: pd.DataFrame, series: Mapping[str, Series], caption: st
     ]
     headings = ["Hypothesis", "Metric", "Stratum", "Estimate", "95 % interval", "Samples", "Patients"]
     return DataTable(caption, headings, body, n_text=3)
+
+
+def leader_table(leaders: pd.DataFrame, series: Mapping[str, Series]) -> DataTable:
+    """List which hypothesis each stratum favours, and whether its patients can tell."""
+    body = [
+        [
+            str(row.stratum),
+            series[row.leader].label if row.leader else "too few to say",
+            series[row.runner_up].label if row.runner_up else DASH,
+            ("yes" if row.separable else "no") if row.leader else DASH,
+            count(row.n_patients),
+            decimals(row.estimate),
+            signed(row.difference),
+            interval(row.ci_low, row.ci_high) or DASH,
+            p_value(row.p_holm),
+        ]
+        for row in leaders.itertuples()
+    ]
+    headings = ["Stratum", "Leader", "Next", "Separable", "Patients", "Estimate", "Ahead by", "95 % interval"]
+    return DataTable("Which hypothesis each stratum favours", [*headings, "p (Holm)"], body, n_text=4)
 
 
 def curve_table(points: pd.DataFrame, series: Mapping[str, Series], kind: str) -> DataTable:
@@ -191,13 +231,16 @@ def confusion_table(table: pd.DataFrame, names: Sequence[str], caption: str) -> 
 
 def class_table(samples: pd.DataFrame, splits: pd.DataFrame, classes: Sequence[str]) -> DataTable:
     """Count samples and patients of each class, and how many ever play each role."""
-    roles = [role for role in ("train", "validation", "test") if role in set(splits["role"])]
-    label_of = dict(zip(samples["sample_id"], samples["label"].astype(str), strict=True))
-    played = {role: set(splits.loc[splits["role"] == role, "sample_id"]) for role in roles}
+    known = splits["role"].unique()
+    roles = [role for role in ("train", "validation", "test") if role in known]
+    labels = samples["label"].astype(str)
+    label_of = pd.Series(labels.to_numpy(), index=samples["sample_id"])
+    played = splits[["role", "sample_id"]].drop_duplicates()
+    counted = pd.crosstab(played["sample_id"].map(label_of), played["role"])
     rows = []
     for name in map(str, classes):
-        members = samples[samples["label"].astype(str) == name]
-        in_role = [sum(label_of.get(sample) == name for sample in played[role]) for role in roles]
+        members = samples[labels == name]
+        in_role = [counted[role].get(name, 0) for role in roles]
         rows.append([name, *map(count, [len(members), members["patient_id"].nunique(), *in_role])])
     headings = ["Class", "Samples", "Patients", *(f"Ever in {role}" for role in roles)]
     return DataTable("Samples by class", headings, rows)

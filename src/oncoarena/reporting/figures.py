@@ -33,7 +33,7 @@ ALPHA = 0.05
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One line of an interval picture."""
 
     label: str
@@ -74,7 +74,7 @@ def interval_plot(
         span = interval(row.ci_low, row.ci_high)
         estimate = decimals(row.estimate) if math.isfinite(row.estimate) else "not estimable"
         rows.append(
-            _Row(
+            Row(
                 label=look.label,
                 group=look.role,
                 low=row.ci_low,
@@ -83,14 +83,14 @@ def interval_plot(
                 value=estimate,
                 beside=span,
                 beside_short=span,
-                reading=f"{look.label}\n{shown.title} {estimate}"
+                reading=f"{look.naming}\n{shown.title} {estimate}"
                 + (f"\n95 % interval {span}" if span else "\nno interval"),
                 series=look,
                 marker_class=look.marker_class,
             )
         )
     better = better_end(metric_key)
-    return _draw_intervals(
+    return draw_intervals(
         rows,
         axis_label=f"{shown.title} ({better})" if better else shown.title,
         bounds=axis_bounds(metric_key),
@@ -154,7 +154,7 @@ def forest_plot(
         p = p_value(row.p_holm)
         span = interval(row.ci_low, row.ci_high)
         rows.append(
-            _Row(
+            Row(
                 label=f"vs {look.label}",
                 group=look.role,
                 low=row.ci_low,
@@ -175,7 +175,7 @@ def forest_plot(
     ends = ("\N{LEFTWARDS ARROW} other better", f"{first} better \N{RIGHTWARDS ARROW}")
     if not shown.higher_is_better:
         ends = (f"\N{LEFTWARDS ARROW} {first} better", "other better \N{RIGHTWARDS ARROW}")
-    return _draw_intervals(
+    return draw_intervals(
         rows,
         axis_label=f"Difference: {shown.title}",
         bounds=(-1.0, 1.0) if axis_bounds(metric_key) == (0.0, 1.0) else (None, None),
@@ -189,8 +189,8 @@ def forest_plot(
     )
 
 
-def _draw_intervals(
-    rows: Sequence[_Row],
+def draw_intervals(
+    rows: Sequence[Row],
     *,
     axis_label: str,
     bounds: tuple[float | None, float | None],
@@ -271,7 +271,7 @@ def _draw_intervals(
 
 
 def _draw_row(
-    row: _Row,
+    row: Row,
     scale: svg.Scale,
     y: float,
     height: int,

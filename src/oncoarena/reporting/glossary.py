@@ -1,7 +1,9 @@
 """The words of the report: names of metrics and roles, what each check means, how numbers are written."""
 
 import math
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -15,6 +17,9 @@ AXIS_BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "mcc": (-1.0, 1.0),
     "log_loss": (0.0, None),
     "brier": (0.0, None),
+    "brier_reliability": (0.0, None),
+    "brier_resolution": (0.0, None),
+    "brier_uncertainty": (0.0, None),
     "calibration_slope": (None, None),
     "calibration_intercept": (None, None),
 }
@@ -78,6 +83,8 @@ class Curve:
     guide: str
     diagonal: bool = False
     dots: bool = False
+    each: str = "class"
+    """What a panel stands for."""
     floor: float = 0.0
     """Where the vertical axis begins; what lies below is not drawn. From 0 the axis goes to 1, else to
     the highest value."""
@@ -192,6 +199,22 @@ def memory(megabytes: float) -> str:
     if pd.isna(megabytes):
         return DASH
     return f"{megabytes:,.0f} MB" if megabytes < 1000 else f"{megabytes / 1000:,.1f} GB"
+
+
+def typeset(text: str) -> str:
+    """Write the minus signs of a sentence's numbers as such, not as hyphens; words keep theirs."""
+    return re.sub(r"(?<![\w.)\N{MINUS SIGN}-])-(?=\.?\d)", MINUS, text)
+
+
+def moment(text: str) -> str:
+    """Write an ISO 8601 time as "2026-11-20 14:03 UTC"; other text stays as it is."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if len(text) <= 10:
+        return f"{when:%Y-%m-%d}"
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if when.tzinfo else f"{when:%Y-%m-%d %H:%M}"
 
 
 def plural(n: int, noun: str) -> str:

@@ -32,9 +32,7 @@ def leaderboard(evaluation: pd.DataFrame, runs: Sequence[Mapping[str, Any]], pri
     absent = [run for run in runs if run.get("status") == "not_applicable"]
     lines = _table_lines(rows, series, primary_metric) if len(rows) else ["Nothing was evaluated."]
     for run in absent:
-        line = (
-            f"Not applicable: {series[run['hypothesis']].label}: {run.get('reason') or 'no reason was given'}"
-        )
+        line = f"Not applicable: {run['hypothesis']}: {run.get('reason') or 'no reason was given'}"
         lines.append(line if len(line) <= WIDTH else line[: WIDTH - 3] + "...")
     return "\n".join(lines)
 
@@ -48,10 +46,7 @@ def _table_lines(rows: pd.DataFrame, series: Mapping[str, Any], primary_metric: 
         *rows["hypothesis"].unique(),
     ]
     ordered = sorted(dict.fromkeys(ordered), key=lambda name: list(ROLES).index(series[name].role))
-    labels = {
-        name: series[name].label if len(series[name].label) <= _LABEL_MOST else name for name in ordered
-    }
-    label_width = 2 + min(_LABEL_MOST, max(map(len, labels.values())))
+    label_width = 2 + min(_LABEL_MOST, max(map(len, ordered)))
     keys, columns = _columns(metric_order(rows, primary_metric), primary_metric, WIDTH - label_width)
     titles = [_fit(metric(key).title, width - 1) for key, width in zip(keys, columns, strict=True)]
     head = " " * label_width + "".join(t.rjust(w) for t, w in zip(titles, columns, strict=True))
@@ -60,7 +55,7 @@ def _table_lines(rows: pd.DataFrame, series: Mapping[str, Any], primary_metric: 
         if series[name].role != role:
             role = series[name].role
             lines.append(ROLES.get(role, (role, ""))[0])
-        line = "  " + _fit(labels[name], label_width - 2).ljust(label_width - 2)
+        line = "  " + _fit(name, label_width - 2).ljust(label_width - 2)
         for key, width in zip(keys, columns, strict=True):
             estimate, low, high = scores.get((name, key), (float("nan"),) * 3)
             score = _plain(estimate)

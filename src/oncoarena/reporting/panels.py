@@ -104,7 +104,7 @@ def _draw_curve(
         for row in points.head(POINTS_MOST).itertuples():
             share = math.sqrt(max(row.n_samples, 0) / biggest)
             reading = (
-                f"{look.label}\npredicted {decimals(row.x)}, observed {decimals(row.y)}"
+                f"{look.naming}\npredicted {decimals(row.x)}, observed {decimals(row.y)}"
                 f"\n{count(row.n_samples)} samples"
             )
             dot = svg.marker(look.marker, x_scale(row.x), y_scale(row.y), 2 + 3 * share, class_="solid")

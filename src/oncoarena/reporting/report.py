@@ -1,31 +1,18 @@
 """Render a study's tables as one self-contained page that opens offline, with scripts off as well.
 
-The report computes nothing: it sorts, counts and draws what the tables hold. Every text from the data
-is escaped; the page's policy lets nothing be loaded and no script run but its own, named by its hash.
+The report computes nothing: it sorts, counts and draws what the tables hold.
 """
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
-from oncoarena.reporting import cards, figures, sections
-from oncoarena.reporting.glossary import SCHEMES, count, decimals, interval, metric, plural
-from oncoarena.reporting.series import Series, assign_series, swatch
-
-_TEMPLATES = Path(__file__).parent / "templates"
-_TABLES = {
-    "evaluation": "hypothesis metric stratum estimate ci_low ci_high n_samples n_patients",
-    "comparison": "hypothesis_a hypothesis_b metric difference ci_low ci_high p_value p_holm",
-    "checks": "code title hypothesis outcome detail",
-    "curves": "hypothesis curve label x y n_samples",
-    "confusion": "hypothesis label predicted n_samples",
-}
+from oncoarena.reporting import agreement, cards, checklist, learning, sections, verdict
+from oncoarena.reporting.glossary import moment, typeset
+from oncoarena.reporting.page import render_page
+from oncoarena.reporting.series import Series, assign_series
+from oncoarena.reporting.tables import complete
 
 
 def render_report(
@@ -35,76 +22,60 @@ def render_report(
     runs: Sequence[Mapping[str, Any]],
     tables: Mapping[str, pd.DataFrame],
 ) -> str:
-    """Render the page.
+    """Render the page; parameters as of ``compose``. Returns the HTML text."""
+    page = compose(study, samples, splits, runs, tables)
+    return render_page("report.html", page, rules=page_rules(page), script="report.js")
+
+
+def compose(
+    study: Mapping[str, Any],
+    samples: pd.DataFrame,
+    splits: pd.DataFrame,
+    runs: Sequence[Mapping[str, Any]],
+    tables: Mapping[str, pd.DataFrame],
+) -> dict[str, Any]:
+    """Collect what the page shows, section by section.
 
     Parameters: ``study``, what the study is and what its verdict says (study, classes, primary_metric,
     scheme; optional question, estimand, verdict, flow, command, config, provenance, created);
     ``samples``, the sheet (sample_id, patient_id, label, ...); ``splits`` (repeat, fold, sample_id,
     role); ``runs``, one run.json a hypothesis; ``tables`` evaluation, comparison, checks, curves and
-    confusion, of which any may be missing or empty.
-    Returns the HTML text.
+    confusion, of which any may be missing or empty, and those of ``tables.FURTHER``, whose sections appear
+    where they are given.
     """
-    tables = {name: _table(tables.get(name), columns.split()) for name, columns in _TABLES.items()}
+    tables = complete(tables)
     evaluation, comparison = tables["evaluation"], tables["comparison"]
     series = _series(runs, tables)
     primary, classes = str(study["primary_metric"]), list(map(str, study["classes"]))
-    curves = sections.curve_sections(tables["curves"], series, classes)
-    style = "\n".join([_read("report.css"), _toggle_rules(series, curves)])
-    script = _read("report.js")
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            name=str(study["study"]),
-            question=study.get("question") or _question(study, primary, classes),
-            estimand=study.get("estimand") or "",
-            scheme=_scheme(study),
-            created=study.get("created") or "",
-            verdict=_verdict(study, tables, series, primary),
-            flow=_flow(study.get("flow") or []),
-            labels={name: look.label for name, look in series.items()},
-            leaderboard=sections.leaderboard(evaluation, series, primary, runs),
-            differences=sections.differences(comparison, evaluation, series, primary),
-            curves=curves,
-            confusion=sections.confusion(tables["confusion"], series, classes),
-            strata=sections.strata(evaluation, series, primary),
-            checks=sections.checks(tables["checks"], series),
-            cards=[cards.card(run, series[run["hypothesis"]]) for run in sections.by_series(runs, series)],
-            data=sections.data(classes, samples, splits),
-            cost=sections.cost(runs, series),
-            provenance=sections.provenance(study, runs),
-            style=Markup(style),
-            script=Markup(script),
-            policy=f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-            "base-uri 'none'; form-action 'none'",
-        )
-    )
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["swatch"] = lambda look: Markup(swatch(look))
-    return environment
-
-
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8").strip()
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-
-def _table(table: pd.DataFrame | None, columns: Sequence[str]) -> pd.DataFrame:
-    """Give a missing table its columns."""
-    return pd.DataFrame(columns=list(columns)) if table is None or table.empty else table
+    filled = checklist.checklist(study, samples, splits, runs, tables)
+    return {
+        "name": str(study["study"]),
+        "question": study.get("question") or verdict.question(study, primary, classes),
+        "estimand": typeset(str(study.get("estimand") or "")),
+        "scheme": verdict.scheme(study),
+        "created": str(study.get("created") or ""),
+        "made": moment(str(study.get("created") or "")),
+        "verdict": verdict.verdict(study, tables, series, primary),
+        "flow": verdict.flow(study.get("flow") or []),
+        "series": series,
+        "leaderboard": sections.leaderboard(evaluation, series, primary, runs),
+        "differences": sections.differences(comparison, evaluation, series, primary),
+        "curves": sections.curve_sections(tables["curves"], series, classes),
+        "learning": learning.learning_section(tables.get("learning"), series, primary),
+        "agreement": agreement.agreement(tables.get("overlap"), tables.get("added_value"), series),
+        "confusion": sections.confusion(tables["confusion"], series, classes),
+        "strata": sections.strata(evaluation, series, primary, tables.get("strata_leaders")),
+        "checks": sections.checks(tables["checks"], series),
+        "cards": [
+            cards.card(run, series[run["hypothesis"]], tables, primary)
+            for run in sections.by_series(runs, series)
+        ],
+        "data": sections.data(classes, samples, splits),
+        "cost": sections.cost(runs, series),
+        "provenance": sections.provenance(study, runs),
+        "checklist": checklist.view(filled),
+        "checklist_table": filled,
+    }
 
 
 def _series(runs: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame]) -> dict[str, Series]:
@@ -112,85 +83,18 @@ def _series(runs: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame
     known = {run["hypothesis"]: (run.get("title") or "", run.get("role") or "claim") for run in runs}
     for role, table in (("external", "evaluation"), ("reference", "curves")):
         for name in tables[table]["hypothesis"].unique():
-            known.setdefault(name, (name[:1].upper() + name[1:], role))
+            known.setdefault(name, ("", role))
     return assign_series([(name, *rest) for name, rest in known.items()])
 
 
-def _toggle_rules(series: Mapping[str, Series], curves: Sequence[Mapping[str, Any]]) -> str:
+def page_rules(page: Mapping[str, Any]) -> str:
     """Write the style rules by which check boxes hide hypotheses and a menu picks a class, scriptless."""
     hide = [
         f'section:has(input[value="{look.key}"]:not(:checked)) .curve.{look.key}{{display:none}}'
-        for look in series.values()
+        for look in page["series"].values()
     ]
-    keys = dict.fromkeys(panel["key"] for section in curves for panel in section["panels"])
+    keys = dict.fromkeys(
+        panel["key"] for section in [*page["curves"], *page["learning"]] for panel in section["panels"]
+    )
     pick = [f'section:has(option[value="{key}"]:checked) .panel:not(.{key}){{display:none}}' for key in keys]
     return "\n".join([*hide, *pick])
-
-
-def _scheme(study: Mapping[str, Any]) -> str:
-    return SCHEMES.get(study["scheme"], str(study["scheme"]))
-
-
-def _question(study: Mapping[str, Any], primary: str, classes: Sequence[str]) -> str:
-    """Ask what the study asks, where it does not say so itself."""
-    told = (
-        f"{', '.join(classes[:-1])} and {classes[-1]}"
-        if 2 <= len(classes) <= 6
-        else f"{len(classes)} classes"
-    )
-    scheme = _scheme(study)
-    return (
-        f"Which hypothesis tells {told} apart? "
-        f"Primary metric {metric(primary).title}; {scheme[:1].lower() + scheme[1:]}."
-    )
-
-
-def _verdict(
-    study: Mapping[str, Any],
-    tables: Mapping[str, pd.DataFrame],
-    series: Mapping[str, Series],
-    primary: str,
-) -> dict[str, Any]:
-    """Collect the first screen: who leads, by what interval, from whom not separable, what was found."""
-    sentences = [str(sentence) for sentence in study.get("verdict") or []]
-    found = tables["checks"][tables["checks"]["outcome"] == "finding"]
-    verdict: dict[str, Any] = {
-        "lead": sentences[0] if sentences else "",
-        "rest": sentences[1:],
-        "metric": metric(primary),
-        "leaders": [],
-        "rivals": [],
-        "n_compared": 0,
-        "n_checks": tables["checks"]["code"].nunique(),
-        "n_findings": len(found),
-        "codes": list(dict.fromkeys(found["code"])),
-    }
-    leaders = sections.find_leaders(tables["evaluation"], series, primary)
-    if leaders:
-        first = leaders[0]
-        pairs = figures.differences_with(
-            tables["comparison"][tables["comparison"]["metric"] == primary], first.hypothesis
-        )
-        rivals = {row.hypothesis_b for row in pairs.itertuples() if not figures.is_separable(row)}
-        verdict |= {
-            "leaders": [series[row.hypothesis] for row in leaders],
-            "estimate": decimals(first.estimate),
-            "interval": interval(first.ci_low, first.ci_high),
-            "n": f"{plural(int(first.n_samples), 'sample')} of {plural(int(first.n_patients), 'patient')}",
-            "n_compared": len(pairs),
-            "rivals": [look for name, look in series.items() if name in rivals],
-        }
-    return verdict
-
-
-def _flow(stages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Write the flow of samples; a stage may carry a note, such as who was excluded and why."""
-    return [
-        {
-            "stage": str(stage["stage"]),
-            "n_samples": count(stage["n_samples"]),
-            "patients": plural(int(stage["n_patients"]), "patient"),
-            "note": str(stage.get("note") or ""),
-        }
-        for stage in stages
-    ]

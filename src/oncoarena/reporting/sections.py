@@ -12,7 +12,7 @@ from oncoarena.referee.comparison import METHOD
 from oncoarena.reporting import cards, datatable, figures, panels
 from oncoarena.reporting.datatable import DataTable
 from oncoarena.reporting.figures import ALPHA, NARROW, WIDE
-from oncoarena.reporting.glossary import CURVES, OUTCOMES, count, metric, plural
+from oncoarena.reporting.glossary import CURVES, OUTCOMES, count, metric, plural, typeset
 from oncoarena.reporting.series import Series
 
 _SMALL = 380
@@ -65,12 +65,16 @@ def leaderboard(
         "main": None,
         "others": [],
         "table": datatable.leaderboard_table(rows, series, primary) if len(rows) else None,
+        "further": datatable.further_metrics_table(rows, series, primary) if len(rows) else None,
         "absent": [
             (series[run["hypothesis"]], run.get("reason") or "no reason was given")
             for run in runs
             if run.get("status") == "not_applicable"
         ],
         "metric": metric(primary),
+        "primary": primary,
+        "titles": [look for look in series.values() if look.title not in ("", look.label)],
+        "with_card": {run["hypothesis"] for run in runs},
     }
     for i, key in enumerate(datatable.metric_order(rows, primary)[: _METRIC_FIGURES_MOST + 1]):
         of_metric = datatable.sort_rows(rows[rows["metric"] == key], series, key)
@@ -86,7 +90,7 @@ def leaderboard(
             section["main"] = _both_widths(figures.interval_plot, f"board-{i}", **given)
         else:
             picture = figures.interval_plot(**given, uid=f"board-{i}", width=_SMALL)
-            section["others"].append((metric(key).title, Markup(picture)))
+            section["others"].append({"key": key, "title": metric(key).title, "picture": Markup(picture)})
     return section
 
 
@@ -198,11 +202,20 @@ def confusion(table: pd.DataFrame, series: Mapping[str, Series], classes: Sequen
     return {"drawn": drawn, "size": size}
 
 
-def strata(evaluation: pd.DataFrame, series: Mapping[str, Series], primary: str) -> dict[str, Any]:
-    """Draw the primary metric in each stratum, all on one scale, without the controls."""
+def strata(
+    evaluation: pd.DataFrame,
+    series: Mapping[str, Series],
+    primary: str,
+    leaders: pd.DataFrame | None = None,
+) -> dict[str, Any]:
+    """Draw the primary metric in each stratum, all on one scale, without the controls.
+
+    Parameters: ``leaders``, where given, names the best two of each stratum and compares them.
+    """
+    favoured = leaders[leaders["stratum"] != "all"] if leaders is not None else None
     rows = evaluation[(evaluation["stratum"] != "all") & (evaluation["metric"] == primary)]
     if rows.empty:
-        return {"drawn": [], "table": None, "metric": metric(primary)}
+        return {"drawn": [], "table": None, "metric": metric(primary), "leaders": None}
     rows = rows[~rows["hypothesis"].isin(_controls(series))]
     ends = figures.common_domain(rows, primary)
     drawn = []
@@ -221,7 +234,14 @@ def strata(evaluation: pd.DataFrame, series: Mapping[str, Series], primary: str)
         n = f"{plural(int(first.n_samples), 'sample')}, {plural(int(first.n_patients), 'patient')}"
         drawn.append({"stratum": stratum, "n": n, "picture": Markup(picture)})
     table = datatable.interval_table(rows, series, f"{metric(primary).title} by stratum")
-    return {"drawn": drawn, "table": table, "metric": metric(primary)}
+    return {
+        "drawn": drawn,
+        "table": table,
+        "metric": metric(primary),
+        "leaders": datatable.leader_table(favoured, series)
+        if favoured is not None and len(favoured)
+        else None,
+    }
 
 
 def checks(table: pd.DataFrame, series: Mapping[str, Series]) -> list[dict[str, Any]]:
@@ -236,7 +256,7 @@ def checks(table: pd.DataFrame, series: Mapping[str, Series]) -> list[dict[str, 
                 "outcome": row.outcome,
                 "mark": OUTCOMES[row.outcome][0],
                 "word": OUTCOMES[row.outcome][1],
-                "detail": row.detail,
+                "detail": typeset(str(row.detail)),
             }
             for row in rows.itertuples()
         ]

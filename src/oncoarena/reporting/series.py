@@ -1,5 +1,6 @@
 """How each hypothesis looks: one colour, one pattern of dashes and one marker in every picture."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,9 +9,6 @@ from oncoarena.reporting.glossary import role_rank
 
 _N_TONES = 7
 _GREYS = {"baseline": "tb", "control": "tc", "reference": "tc"}
-_LABEL_MOST = 28
-"""Characters of a title beyond which the id stands in pictures."""
-
 _DASHES = (None, "8 4", "2 3", "9 3 2 3", "14 4", "5 2 1 2 1 2", "1 4")
 
 
@@ -19,7 +17,8 @@ class Series:
     """How one hypothesis is drawn, the same in every picture: key class, tone, dashes and marker."""
 
     hypothesis: str
-    label: str
+    title: str
+    """Its title in words; pictures and tables name it by ``label``, so that a name is one name everywhere."""
     role: str
     key: str
     """Class of all its marks, by which the page shows and hides them."""
@@ -27,6 +26,22 @@ class Series:
     """Class that gives the colour: ``t0`` to ``t6``, ``tb`` for baselines, ``tc`` for controls."""
     dash: str | None
     marker: str
+
+    @property
+    def label(self) -> str:
+        """Its name in pictures and tables: the id; of a reference line the id in plain words."""
+        return self.hypothesis.replace("_", " ") if self.role == "reference" else self.hypothesis
+
+    @property
+    def naming(self) -> str:
+        """Its name with the title, where that says more: for what is shown on hover."""
+        return f"{self.label}: {self.title}" if self.title not in ("", self.label) else self.label
+
+    @property
+    def anchor(self) -> str:
+        """Where its card is on the page: by its id where that can stand in an address."""
+        plain = re.fullmatch(r"[\w.-]+", self.hypothesis, re.ASCII)
+        return f"hypothesis-{self.hypothesis}" if plain else f"card-{self.key}"
 
     @property
     def classes(self) -> str:
@@ -49,7 +64,6 @@ def assign_series(hypotheses: Iterable[tuple[str, str, str]]) -> dict[str, Serie
     n_coloured = n_grey = 0
     series: dict[str, Series] = {}
     for i, (hypothesis, title, role) in enumerate(ordered):
-        label = title if title and len(title) <= _LABEL_MOST else hypothesis
         if role in _GREYS:
             n_grey += 1
             tone, nth = _GREYS[role], n_grey
@@ -59,7 +73,7 @@ def assign_series(hypotheses: Iterable[tuple[str, str, str]]) -> dict[str, Serie
         # A second round of the colours shifts dashes and markers, so no two lines look the same.
         look = nth + nth // _N_TONES
         dash, shape = _DASHES[look % len(_DASHES)], svg.MARKERS[look % len(svg.MARKERS)]
-        series[hypothesis] = Series(hypothesis, label, role, f"k{i}", tone, dash, shape)
+        series[hypothesis] = Series(hypothesis, title, role, f"k{i}", tone, dash, shape)
     return series
 
 
