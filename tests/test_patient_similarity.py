@@ -11,7 +11,8 @@ from sklearn.linear_model import Ridge
 
 from cohorts import planted_values, toy_cohort
 from oncoarena.errors import NotApplicable
-from oncoarena.fitting.selection import log_loss
+from oncoarena.fitting.kernel_ridge import deal_landmarks, describe_by_landmarks, ridge_path
+from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
 from oncoarena.fitting.views import fit_view
 from oncoarena.hypotheses.patient_similarity import (
     Config,
@@ -19,7 +20,6 @@ from oncoarena.hypotheses.patient_similarity import (
     leave_group_out_log_prior,
     load,
     median_gamma,
-    ridge_path,
     sample_weights,
 )
 from oncoarena.kernels.gram import gram
@@ -166,9 +166,125 @@ def test_fit__sum_over_blocks_predicts_what_it_promised():
     twice = toy_cohort(
         once.labels, {"a": once.blocks["a"].values, "b": once.blocks["a"].values}, classes=once.classes
     )
+    config = Config(views=("zscore",))
     np.testing.assert_allclose(
-        fitted(twice).predict_proba(twice), fitted(once).predict_proba(once), atol=1e-8
+        fitted(twice, config).predict_proba(twice), fitted(once, config).predict_proba(once), atol=1e-8
     )
+
+
+def test_fit__sum_over_views_predicts_what_it_promised():
+    # Only the sums over views carry weight, so a wrong factor of a view would show.
+    train = cohort_with_signal(40, seed=1)
+    config = Config(
+        views=("zscore", "rank"), kernels=("linear",), class_weights=("uniform",), weight_floor=0.0
+    )
+    predictor = fitted(train, config)
+    assert "+" in {entry["view"] for entry in predictor.chosen}
+    x = {
+        kind: fit_view(train.blocks["a"].values, kind).transform(train.blocks["a"].values)
+        for kind in config.views
+    }
+    both = np.hstack(list(x.values())).astype(float) / np.sqrt(2)
+    logits = 0.0
+    offset = leave_group_out_log_prior(np.eye(3)[train.labels], np.arange(40))
+    summed, scores = [], []
+    for features in (x["zscore"], x["rank"], both):
+        features = features.astype(float)
+        for penalty in config.penalties:
+            model = Ridge(alpha=penalty).fit(features, np.eye(3)[train.labels])
+            summed.append(model.predict(features) - np.eye(3)[train.labels].mean(axis=0))
+            left = [
+                Ridge(alpha=penalty)
+                .fit(np.delete(features, i, 0), np.eye(3)[np.delete(train.labels, i)])
+                .predict(features[i : i + 1])[0]
+                - np.eye(3)[np.delete(train.labels, i)].mean(axis=0)
+                for i in range(40)
+            ]
+            scores.append(np.array(left))
+    factors = np.array([fit_temperature(s, train.labels, offset) for s in scores])
+    losses = np.array(
+        [log_loss(softmax(f * s + offset), train.labels) for f, s in zip(factors, scores, strict=True)]
+    )
+    weights = np.exp(-0.5 * 40 * (losses - losses.min()))
+    weights /= weights.sum()
+    final = fit_temperature(np.tensordot(weights * factors, scores, axes=1), train.labels, offset)
+    logits = final * np.tensordot(weights * factors, summed, axes=1)
+    logits += np.log(np.bincount(train.labels, minlength=3) + 0.5)
+    np.testing.assert_allclose(predictor.predict_proba(train), softmax(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "balanced"])
+def test_ridge_path__landmarks_leave_group_out_equals_refits_on_their_features(data, weighting):
+    x, targets, groups = data
+    kernel = gram(x, x[::2], kinds=("rbf",), gamma=0.1)[0]
+    landmarks = describe_by_landmarks(kernel, np.arange(0, 21, 2))
+    weights = sample_weights(targets, weighting)
+    for penalty, (coefficients, constant, scores) in zip(
+        (0.1, 2.0), ridge_path(landmarks, targets, weights, groups, (0.1, 2.0)), strict=True
+    ):
+        whole = Ridge(alpha=penalty).fit(landmarks.features, targets, sample_weight=weights)
+        mean = weights @ targets / weights.sum()
+        np.testing.assert_allclose(
+            kernel @ coefficients - constant + mean, whole.predict(landmarks.features), atol=1e-8
+        )
+        for group in range(9):
+            out = groups == group
+            refit = Ridge(alpha=penalty).fit(
+                landmarks.features[~out], targets[~out], sample_weight=weights[~out]
+            )
+            mean = weights[~out] @ targets[~out] / weights[~out].sum()
+            np.testing.assert_allclose(scores[out], refit.predict(landmarks.features[out]) - mean, atol=1e-8)
+
+
+def test_ridge_path__every_sample_a_landmark_is_the_exact_path(data):
+    x, targets, groups = data
+    kernel = gram(x, x, kinds=("rbf",), gamma=0.1)[0]
+    landmarks = describe_by_landmarks(kernel, np.arange(21))
+    both = [ridge_path(k, targets, np.ones(21), groups, (0.05, 1.0)) for k in (kernel, landmarks)]
+    for exact, approximate in zip(*both, strict=True):
+        np.testing.assert_allclose(
+            kernel @ approximate[0] - approximate[1], kernel @ exact[0] - exact[1], atol=1e-7
+        )
+        np.testing.assert_allclose(approximate[2], exact[2], atol=1e-7)
+
+
+def test_deal_landmarks__a_rare_class_keeps_all_its_samples():
+    labels = np.r_[np.zeros(500, int), np.full(7, 2)]
+    rows = deal_landmarks(labels, 40, np.random.default_rng(0))
+    assert len(rows) == len(set(rows)) == 40
+    assert (np.diff(rows) > 0).all()
+    assert set(np.arange(500, 507)) <= set(rows)
+    assert len(deal_landmarks(labels, 1000, np.random.default_rng(0))) == 507
+
+
+def test_fit__landmarks_predict_like_all_samples_and_are_all_the_model_keeps(tmp_path):
+    train, test = cohort_with_signal(90, seed=1), cohort_with_signal(150, seed=2).without_labels()
+    config = Config(exact_samples=50, landmarks=45)
+    predictor = fitted(train, config)
+    assert predictor.train_values["a"].shape == (45, 40)
+    exact = fitted(train).predict_proba(test)
+    assert np.abs(predictor.predict_proba(test) - exact).mean() < 0.05
+    np.testing.assert_array_equal(predictor.predict_proba(test), fitted(train, config).predict_proba(test))
+    predictor.save(tmp_path)
+    np.testing.assert_array_equal(load(tmp_path).predict_proba(test), predictor.predict_proba(test))
+
+
+def test_fit__counts_of_very_different_totals_are_compared_by_their_shares():
+    rng = np.random.default_rng(11)
+    composition = rng.dirichlet(np.full(30, 2.0), size=3)
+
+    def make(n_samples):
+        labels = np.arange(n_samples) % 3
+        totals = 10 ** rng.uniform(2, 5, size=(n_samples, 1))
+        shares = 0.85 * composition.mean(axis=0) + 0.15 * composition[labels]
+        return toy_cohort(labels, {"a": rng.poisson(shares * totals)}, classes="abc")
+
+    train, test = make(90), make(150)
+    with_shares = fitted(train)
+    loss = log_loss(with_shares.predict_proba(test.without_labels()), test.labels)
+    plain = fitted(train, Config(views=("zscore", "raw")))
+    assert loss < log_loss(plain.predict_proba(test.without_labels()), test.labels) - 0.1
+    assert sum(entry["weight"] for entry in with_shares.chosen if entry["view"] == "share") > 0.5
 
 
 def test_predictor__save_and_load_in_a_new_process_give_the_same_bits(tmp_path):

@@ -11,7 +11,15 @@ from sklearn.preprocessing import StandardScaler
 from cohorts import toy_cohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting import views
-from oncoarena.fitting.views import VIEW_KINDS, JoinedView, View, fit_joined_view, fit_view
+from oncoarena.fitting.views import (
+    VIEW_KINDS,
+    JoinedView,
+    View,
+    fit_joined_view,
+    fit_view,
+    offered_kinds,
+    offers_shares,
+)
 
 
 @pytest.fixture
@@ -57,6 +65,58 @@ def test_fit_view__ties_share_their_mean_rank():
 def test_fit_view__rank_ignores_a_monotone_change_of_a_sample(values):
     view = fit_view(values, "rank")
     np.testing.assert_array_equal(view.transform(np.exp(values / 4)), view.transform(values))
+
+
+@pytest.fixture
+def counts() -> np.ndarray:
+    rng = np.random.default_rng(7)
+    composition = rng.dirichlet(np.full(12, 3.0), size=40)
+    return rng.poisson(composition * 10 ** rng.uniform(2, 5, size=(40, 1))).astype(np.float32)
+
+
+def test_fit_view__share_is_the_centred_root_of_the_share_of_a_sample(counts):
+    root = np.sqrt(counts / counts.sum(axis=1, keepdims=True, dtype=np.float64))
+    centred = root - root.mean(axis=0)
+    expected = centred / np.sqrt((centred**2).sum(axis=1).mean())
+    np.testing.assert_allclose(fit_view(counts, "share").transform(counts), expected, atol=1e-6)
+
+
+def test_fit_view__share_ignores_the_total_of_a_sample(counts):
+    view = fit_view(counts, "share")
+    np.testing.assert_allclose(view.transform(counts * 1000), view.transform(counts), atol=1e-6)
+
+
+def test_fit_view__share_divides_by_what_was_found_and_survives_an_empty_sample(counts):
+    view = fit_view(counts, "share")
+    some, new = counts[:3].copy(), counts[:3].copy()
+    some[0, 4] = np.nan
+    new[1], new[2] = 0.0, np.nan
+    found = np.delete(counts[0], 4) / np.delete(counts[0], 4).sum(dtype=np.float64)
+    expected = np.insert(np.sqrt(found), 4, np.median(np.sqrt(counts / counts.sum(axis=1)[:, None])[:, 4]))
+    np.testing.assert_allclose(view.prepare(some)[0], expected, atol=1e-6)
+    assert np.isfinite(view.transform(new)).all()
+    np.testing.assert_allclose(view.prepare(new)[2], view.median, atol=1e-6)
+
+
+def test_offers_shares__only_counts_whose_totals_differ(counts):
+    assert offers_shares(counts)
+    missing = counts.copy()
+    missing[0, 0] = np.nan
+    assert offers_shares(missing)
+    assert not offers_shares(counts / counts.sum(axis=1, keepdims=True))
+    assert not offers_shares(np.where(counts > counts.min(), counts, -1.0))
+    assert not offers_shares(counts[:, :1])
+    assert not offers_shares(np.zeros((5, 0)))
+
+
+def test_fit_joined_view__a_block_without_shares_is_z_scored_beside_shares(counts):
+    normal = np.random.default_rng(0).normal(size=(40, 5))
+    cohort = toy_cohort(np.arange(40) % 2, {"counts": counts, "normal": normal}, classes=("a", "b"))
+    assert offered_kinds(cohort, ("raw", "share")) == ("raw", "share")
+    joined = fit_joined_view(cohort, "share")
+    assert [view.kind for view in joined.views] == ["share", "zscore"]
+    without = toy_cohort(cohort.labels, {"normal": normal}, classes=("a", "b"))
+    assert offered_kinds(without, ("raw", "share")) == ("raw",)
 
 
 @pytest.mark.parametrize("kind", VIEW_KINDS)

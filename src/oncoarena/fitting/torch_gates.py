@@ -121,25 +121,27 @@ def train_heads(
     coordinate has its own safe step; Nesterov's momentum does the rest.
     Returns weights (n_splits, n_penalties, r, n_classes) and intercepts (n_splits, n_penalties, n_classes).
     """
-    n_splits, _, rank = scores.shape
+    n_splits, n_samples, rank = scores.shape
     n_penalties, n_classes = len(penalties), splits.onehot.shape[1]
     share = splits.inside / splits.inside.sum(1, keepdim=True)  # (n_splits, n)
-    step = 1.0 / (variances[:, None, :, None] / 2 + penalties[:, None, None])
-    weights = scores.new_zeros(n_splits, n_penalties, rank, n_classes)
+    step = 1.0 / (variances[:, :, None, None] / 2 + penalties[:, None])  # (n_splits, r, n_penalties, 1)
+    # Penalties and classes side by side: one product a split, however many penalties there are.
+    weights = scores.new_zeros(n_splits, rank, n_penalties, n_classes)
     intercept = splits.log_prior[:, None].repeat(1, n_penalties, 1)
     looked_w, looked_b, momentum = weights, intercept, 1.0
     for _ in range(steps):
-        logits = scores[:, None] @ looked_w + looked_b[:, :, None]
-        residual = (torch.softmax(logits, -1) - splits.onehot) * share[:, None, :, None]
-        gradient = scores.mT[:, None] @ residual + penalties[:, None, None] * looked_w
+        logits = (scores @ looked_w.flatten(2)).view(n_splits, n_samples, n_penalties, n_classes)
+        probabilities = torch.softmax(logits + looked_b[:, None], -1)
+        residual = (probabilities - splits.onehot[:, None]) * share[:, :, None, None]
+        gradient = (scores.mT @ residual.flatten(2)).view_as(looked_w) + penalties[:, None] * looked_w
         new_w = looked_w - step * gradient
-        new_b = looked_b - 2.0 * residual.sum(2)
+        new_b = looked_b - 2.0 * residual.sum(1)
         following = (1.0 + (1.0 + 4.0 * momentum**2) ** 0.5) / 2.0
         carried = (momentum - 1.0) / following
         looked_w = new_w + carried * (new_w - weights)
         looked_b = new_b + carried * (new_b - intercept)
         weights, intercept, momentum = new_w, new_b, following
-    return weights, intercept
+    return weights.transpose(1, 2), intercept
 
 
 def gate_members(

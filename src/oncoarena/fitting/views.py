@@ -1,4 +1,4 @@
-"""Views of a block: the same features z-scored, raw or ranked, all of one total variance."""
+"""Views of a block: the same features z-scored, raw, ranked or as shares of a sample, all of one total variance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from oncoarena.cohort import Cohort
 from oncoarena.errors import NotApplicable
 
-VIEW_KINDS = ("zscore", "raw", "rank")
+VIEW_KINDS = ("zscore", "raw", "rank", "share")
 
 # Excess kurtosis of the Laplace distribution; the Gaussian has 0.
 HEAVY_TAIL_KURTOSIS = 3.0
@@ -17,6 +17,9 @@ HEAVY_TAIL_KURTOSIS = 3.0
 CONSTANT_RELATIVE_SPREAD = 1e-6
 # Quartiles of the Gaussian lie this many standard deviations apart.
 GAUSSIAN_IQR = 1.349
+# Shares are offered where the totals of typical samples (10th to 90th percentile) differ by this factor; below
+# it they say what "raw" says.
+TOTALS_RATIO = 1.5
 # 64 MiB of float64 a tile: memory stays bounded whatever the number of features.
 TILE_VALUES = 2**23
 
@@ -41,6 +44,11 @@ class View:
     varies: np.ndarray
 
     @property
+    def preparation(self) -> str:
+        """Name what ``prepare`` does: views of a block with the same name get the same values from it."""
+        return self.kind if self.kind in ("rank", "share") else "plain"
+
+    @property
     def is_heavy_tailed(self) -> bool:
         """Whether the training part called for an asinh."""
         return bool((self.tail_scale > 0).any())
@@ -57,19 +65,22 @@ class View:
         if n_features != len(self.median):
             raise ValueError(f"view was fitted on {len(self.median)} features, found {n_features}")
         out = np.empty((n_samples, n_features), dtype=np.float32)
-        for part in _tiles(self.kind, n_samples, n_features):
-            out[part] = (_prepare(values[part], self, part[1]) - self.mean[part[1]]) * self.factor[part[1]]
+        totals = _totals(values, self.kind)
+        for rows, columns in _tiles(self.kind, n_samples, n_features):
+            x = _prepare(values[rows, columns], self, columns, totals[rows])
+            out[rows, columns] = (x - self.mean[columns]) * self.factor[columns]
         return out
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
-        """Impute, then asinh or rank, but leave centring by ``mean`` and scaling by ``factor`` to come.
+        """Impute, then asinh, rank or share, but leave centring by ``mean`` and scaling by ``factor`` to come.
 
         Parameters: ``values`` (n_samples, n_features), NaN where missing; never written to.
         Returns (n_samples, n_features) float32, the same for "raw" and "zscore".
         """
         out = np.empty(values.shape, dtype=np.float32)
-        for part in _tiles(self.kind, *values.shape):
-            out[part] = _prepare(values[part], self, part[1])
+        totals = _totals(values, self.kind)
+        for rows, columns in _tiles(self.kind, *values.shape):
+            out[rows, columns] = _prepare(values[rows, columns], self, columns, totals[rows])
         return out
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -102,7 +113,9 @@ def fit_views(values: np.ndarray, kinds: Sequence[str] = VIEW_KINDS) -> dict[str
     excess kurtosis above that of the Laplace distribution goes through
     asinh((x - median) / robust standard deviation): near the centre nothing changes, far out it is a
     signed logarithm. "rank" replaces each sample by the ranks of its own features, which needs no
-    asinh. The whole view is then divided by the square root of its total training variance, so that
+    asinh. "share" replaces each value by the square root of its share of the sample's total (Hellinger; Legendre
+    and Gallagher 2001, doi:10.1007/s004420100716), so that samples of very different totals compare; negative
+    values count as 0. The whole view is then divided by the square root of its total training variance, so that
     a wide block does not outweigh a narrow one.
 
     Parameters: ``values`` (n_samples, n_features), NaN where missing; ``kinds`` of ``VIEW_KINDS``.
@@ -114,14 +127,54 @@ def fit_views(values: np.ndarray, kinds: Sequence[str] = VIEW_KINDS) -> dict[str
         raise ValueError(f"unknown view {unknown[0]!r}: expected one of {', '.join(VIEW_KINDS)}")
     if len(values) == 0:
         raise ValueError("a view needs at least one training sample")
-    median, robust_scale, kurtosis, varies = _describe(values)
-    heavy = bool(varies.any()) and float(np.median(kurtosis[varies])) > HEAVY_TAIL_KURTOSIS
-    tail_scale = np.where(varies & heavy, robust_scale, 0.0)
-    no_scale = np.zeros_like(tail_scale)
-    return {
-        kind: _centre_and_scale(values, kind, median, no_scale if kind == "rank" else tail_scale, varies)
-        for kind in kinds
-    }
+    described = _describe(values)
+    fitted = {}
+    for kind in kinds:
+        median, robust_scale, kurtosis, varies = described
+        if kind == "share":
+            # A feature of one value is dead, although its share moves with the totals of the others.
+            median, robust_scale, kurtosis, shares_vary = _describe(values, _totals(values, kind))
+            varies = varies & shares_vary
+        heavy = bool(varies.any()) and float(np.median(kurtosis[varies])) > HEAVY_TAIL_KURTOSIS
+        tail_scale = np.where(varies & (heavy and kind != "rank"), robust_scale, 0.0)
+        fitted[kind] = _centre_and_scale(values, kind, median, tail_scale, varies)
+    return fitted
+
+
+def offers_shares(values: np.ndarray) -> bool:
+    """Tell whether shares of a sample's total say more of a block than its raw values.
+
+    They do where no value is negative and totals differ (sequencing depth, mutation burden): the 90th percentile
+    of the totals is at least 1.5 times the 10th.
+
+    Parameters: ``values`` (n_samples, n_features) of the training part, NaN where missing.
+    """
+    n_samples, n_features = values.shape
+    if n_features < 2 or any((values[tile] < 0).any() for tile in _tiles("share", n_samples, n_features)):
+        return False
+    low, high = np.quantile(_totals(values, "share"), (0.1, 0.9))
+    return bool(high >= TOTALS_RATIO * low)
+
+
+def offered_kinds(cohort: Cohort, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Return the ``kinds`` that say something of their own: "share" only where some block offers it."""
+    has_shares = "share" in kinds and any(offers_shares(block.values) for block in cohort.blocks.values())
+    return tuple(kind for kind in kinds if kind != "share" or has_shares)
+
+
+def _totals(values: np.ndarray, kind: str) -> np.ndarray:
+    """What the values of each sample are divided by (n_samples,) float64: 1 but for shares."""
+    totals = np.ones(len(values))
+    if kind == "share":
+        for rows, columns in _tiles("share", *values.shape):
+            found = np.nansum(np.maximum(values[rows, columns], 0), axis=1, dtype=np.float64)
+            totals[rows] = np.where(found > 0, found, 1.0)
+    return totals
+
+
+def _root_shares(values: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """Square roots of shares (n_samples, n_features) float64; NaN stays NaN."""
+    return np.sqrt(np.maximum(values, 0) / totals[:, None])
 
 
 def _centre_and_scale(
@@ -132,10 +185,11 @@ def _centre_and_scale(
     # Sums are taken from near the centre, so that the difference of squares keeps its digits.
     shift = np.zeros(n_features) if kind == "rank" or view.is_heavy_tailed else median
     total, total_squares = np.zeros(n_features), np.zeros(n_features)
-    for part in _tiles(kind, n_samples, n_features):
-        x = _prepare(values[part], view, part[1]) - shift[part[1]]
-        total[part[1]] += x.sum(axis=0)
-        total_squares[part[1]] += np.einsum("ij,ij->j", x, x)
+    totals = _totals(values, kind)
+    for rows, columns in _tiles(kind, n_samples, n_features):
+        x = _prepare(values[rows, columns], view, columns, totals[rows]) - shift[columns]
+        total[columns] += x.sum(axis=0)
+        total_squares[columns] += np.einsum("ij,ij->j", x, x)
     view.mean[:] = shift + total / n_samples
     variance = np.maximum(total_squares / n_samples - (total / n_samples) ** 2, 0.0)
     variance[~varies] = 0.0
@@ -205,6 +259,8 @@ class JoinedView:
 def fit_joined_view(cohort: Cohort, kind: str, blocks: Sequence[str] | None = None) -> JoinedView:
     """Fit one view of each block on training samples and set them side by side.
 
+    A block that offers no shares is z-scored beside the shares of the others.
+
     Parameters: ``cohort`` the training part; ``kind`` one of ``VIEW_KINDS``; ``blocks`` names in the
     order wanted, None for all blocks of the cohort.
     Returns the fitted joined view.
@@ -214,11 +270,14 @@ def fit_joined_view(cohort: Cohort, kind: str, blocks: Sequence[str] | None = No
     _require_blocks(cohort, names)
     if not names:
         raise NotApplicable("needs at least one block of features; this cohort has none")
-    views = tuple(fit_view(cohort.blocks[name].values, kind) for name in names)
+    views = []
+    for name in names:
+        values = cohort.blocks[name].values
+        views.append(fit_view(values, "zscore" if kind == "share" and not offers_shares(values) else kind))
     feature_names = np.array(
         [f"{name}:{feature}" for name in names for feature in cohort.blocks[name].features["id"]], dtype=str
     )
-    return JoinedView(names, views, feature_names)
+    return JoinedView(names, tuple(views), feature_names)
 
 
 def _require_blocks(cohort: Cohort, names: Sequence[str]) -> None:
@@ -228,18 +287,20 @@ def _require_blocks(cohort: Cohort, names: Sequence[str]) -> None:
 
 
 def _tiles(kind: str, n_samples: int, n_features: int) -> list[tuple[slice, slice]]:
-    """Cut a matrix into tiles of bounded size: whole samples for ranks, whole features otherwise."""
-    if kind == "rank":
+    """Cut a matrix into tiles of bounded size: whole samples for ranks and shares, else whole features."""
+    if kind in ("rank", "share"):
         step = max(1, TILE_VALUES // max(n_features, 1))
         return [(slice(i, i + step), slice(0, n_features)) for i in range(0, n_samples, step)]
     step = max(1, TILE_VALUES // max(n_samples, 1))
     return [(slice(0, n_samples), slice(j, j + step)) for j in range(0, n_features, step)]
 
 
-def _prepare(values: np.ndarray, view: View, columns: slice) -> np.ndarray:
-    """Impute, then asinh or rank: (n, p) float64, a fresh array."""
+def _prepare(values: np.ndarray, view: View, columns: slice, totals: np.ndarray) -> np.ndarray:
+    """Impute, then asinh, rank or share: (n, p) float64, a fresh array."""
     median = view.median[columns]
     x = np.array(values, dtype=np.float64)
+    if view.kind == "share":
+        x = _root_shares(x, totals)
     missing = np.isnan(x)
     if missing.any():
         x = np.where(missing, median, x)
@@ -270,14 +331,21 @@ def _mean_ranks(sample: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _describe(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Median, robust standard deviation, excess kurtosis and "varies" of each feature, by tiles."""
+def _describe(
+    values: np.ndarray, totals: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Median, robust standard deviation, excess kurtosis and "varies" of each feature, by tiles.
+
+    With ``totals`` (n_samples,) they are those of the square roots of shares.
+    """
     n_samples, n_features = values.shape
     median, scale, kurtosis = np.zeros(n_features), np.zeros(n_features), np.zeros(n_features)
     varies = np.zeros(n_features, dtype=bool)
     for _, columns in _tiles("raw", n_samples, n_features):
         # One feature a row: a sort along a row reads memory in order, and puts NaN last.
-        x = np.sort(np.array(values[:, columns].T, dtype=np.float64), axis=1)
+        x = np.array(values[:, columns], dtype=np.float64)
+        x = x if totals is None else _root_shares(x, totals)
+        x = np.sort(np.ascontiguousarray(x.T), axis=1)
         n_found = n_samples - np.isnan(x).sum(axis=1)
         median[columns] = _quantile(x, n_found, 0.5)
         if (n_found < n_samples).any():

@@ -3,11 +3,13 @@
 Refuted where a few markers, or a local pattern, classify better than the similarity of whole profiles
 does on the same samples.
 
-Multi-kernel ridge in closed form. Each block is seen as z-scores, as raw values and as ranks, through
-linear, cosine, Gaussian and arc-cosine kernels. Every kernel x penalty x class weighting is a
+Multi-kernel ridge in closed form. Each block is seen as z-scores, as raw values, as ranks and (counts) as shares
+of a sample, through linear, cosine, Gaussian and arc-cosine kernels; so are sums over blocks, and over blocks and
+views. Every kernel x penalty x class weighting is a
 candidate; its exact leave-patient-out scores (Allen's PRESS, doi:10.1080/00401706.1974.10489157,
 in the form for whole groups) give it a temperature and a weight exp(-n log loss / 2). Nothing is iterated but
-a search for one number. Arc-cosine kernel: Cho and Saul 2009, NeurIPS 22.
+a search for one number. Large cohorts are described by their similarity to landmark samples ("path" in the
+findings says so). Arc-cosine kernel: Cho and Saul 2009, NeurIPS 22.
 
 The model holds the training profiles: share it only where they may be shared.
 """
@@ -21,8 +23,9 @@ import numpy as np
 
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
+from oncoarena.fitting.kernel_ridge import Landmarks, deal_landmarks, describe_by_landmarks, ridge_path
 from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
-from oncoarena.fitting.views import VIEW_KINDS, View, fit_views
+from oncoarena.fitting.views import VIEW_KINDS, View, fit_views, offers_shares
 from oncoarena.kernels.gram import KERNELS, from_linear, gram
 
 FRAMEWORK = "numpy"
@@ -44,6 +47,10 @@ class Config:
     """Ridge penalties, in units of the mean eigenvalue of the centred kernel."""
     class_weights: tuple[str, ...] = ("uniform", "balanced")
     """"uniform": samples count alike; "balanced": classes count alike."""
+    exact_samples: int = 1500
+    """Training samples up to which all of them are compared; above, all with the landmarks (time: cube of these)."""
+    landmarks: int = 1024
+    """Landmark samples of a cohort above ``exact_samples``."""
     weight_floor: float = 1e-3
     """Candidates below this share of the best one's weight are left out."""
 
@@ -57,12 +64,12 @@ class Part:
     gamma: float
     """Of the Gaussian kernel, per unit of squared distance."""
     coefficients: dict[str, np.ndarray]
-    """Kernel -> (n_train, n_classes) what each training sample adds to the logits."""
+    """Kernel -> (n_compared, n_classes) what each sample compared with adds to the logits."""
 
 
-def train_key(block: str, view: View) -> tuple[str, bool]:
+def train_key(block: str, view: View) -> tuple[str, str]:
     """Name a prepared copy of the training samples: "raw" and "zscore" share one."""
-    return block, view.kind == "rank"
+    return block, view.preparation
 
 
 @dataclass
@@ -70,7 +77,7 @@ class Predictor:
     """Logits of a sample: its similarities to the training samples times their coefficients."""
 
     train_values: dict[str, np.ndarray]
-    """Block -> (n_train, n_features) as given to ``fit``."""
+    """Block -> (n_compared, n_features) as given to ``fit``: all training samples, or the landmarks."""
     parts: tuple[Part, ...]
     intercept: np.ndarray
     """(n_classes,) logits: log frequencies of the classes, less the centring of the kernels."""
@@ -78,7 +85,7 @@ class Predictor:
     """The candidates that carry weight: block, view, kernel, penalty, class weights, weight, log loss."""
     device: str = "cpu"
     """Where the similarities are computed; a loaded model computes on the CPU."""
-    _prepared: dict[tuple[str, bool], np.ndarray] = field(default_factory=dict, repr=False)
+    _prepared: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
 
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return the probability of each class (n_samples, n_classes), float64.
@@ -157,7 +164,7 @@ class Candidate:
     sources: dict[tuple[str, str], float]
     """(block, view) -> what its kernel was multiplied with before the sum over blocks."""
     coefficients: np.ndarray
-    """(n_train, n_classes)."""
+    """(n_compared, n_classes)."""
     constant: np.ndarray
     """(n_classes,) what the coefficients give to the mean training sample."""
     scores: np.ndarray
@@ -169,8 +176,8 @@ def fit(
 ) -> Predictor:
     """Fit every candidate in closed form and combine them by their leave-patient-out log loss.
 
-    Parameters: ``train`` the training part; ``validation`` and ``seed`` are not needed: nothing is
-    drawn, nothing is stopped early; ``device`` "cpu" or "cuda" computes the similarities.
+    Parameters: ``train`` the training part; ``validation`` is not needed: nothing is stopped early;
+    ``seed`` draws the landmarks of a large cohort; ``device`` "cpu" or "cuda" computes the similarities.
     Returns the predictor. Without a feature that varies it gives the class frequencies.
     Raises NotApplicable without a block, or with fewer than two patients.
     """
@@ -184,9 +191,12 @@ def fit(
     intercept = np.log(targets.sum(axis=0) + PRIOR_COUNT)
     intercept -= np.log(len(targets) + PRIOR_COUNT * n_classes)
 
+    compared = None
+    if len(train) > config.exact_samples:
+        compared = deal_landmarks(train.labels, config.landmarks, np.random.default_rng(seed))
     parts: dict[tuple[str, str], Part] = {}
-    prepared: dict[tuple[str, bool], np.ndarray] = {}
-    candidates = list(_candidates(config, train, targets, groups, device, parts, prepared))
+    prepared: dict[tuple[str, str], np.ndarray] = {}
+    candidates = list(_candidates(config, train, targets, groups, compared, device, parts, prepared))
     if not candidates:
         return Predictor({}, (), intercept, (), device)
     offset = leave_group_out_log_prior(targets, groups)
@@ -215,9 +225,10 @@ def fit(
     chosen = tuple(
         {**candidates[i].name, "weight": float(weights[i]), "log_loss": float(losses[i])} for i in kept
     )
-    train_values = {part.block: train.blocks[part.block].values for part in used}
+    rows = slice(None) if compared is None else compared
+    train_values = {part.block: train.blocks[part.block].values[rows] for part in used}
     kept_copies = {
-        train_key(part.block, part.view): prepared[train_key(part.block, part.view)] for part in used
+        train_key(part.block, part.view): prepared[train_key(part.block, part.view)][rows] for part in used
     }
     return Predictor(train_values, used, intercept, chosen, device, kept_copies)
 
@@ -227,55 +238,99 @@ def _candidates(
     train: LabelledCohort,
     targets: np.ndarray,
     groups: np.ndarray,
+    compared: np.ndarray | None,
     device: str,
     parts: dict[tuple[str, str], Part],
-    prepared: dict[tuple[str, bool], np.ndarray],
+    prepared: dict[tuple[str, str], np.ndarray],
 ) -> Iterator[Candidate]:
     """Fit the candidates view by view, so that few kernels are in memory at a time.
 
-    Fills ``parts`` and ``prepared`` (the training samples as ``View.prepare`` gives them).
+    ``compared`` are the rows of the landmarks; None compares all samples with all. Fills ``parts`` and
+    ``prepared`` (the training samples as ``View.prepare`` gives them).
     """
-    views = {name: fit_views(block.values, config.views) for name, block in train.blocks.items()}
+    views = {}
+    for name, block in train.blocks.items():
+        has_shares = "share" in config.views and offers_shares(block.values)
+        views[name] = fit_views(block.values, [k for k in config.views if k != "share" or has_shares])
+    over_all = {kind: KernelSum(0.0, {}) for kind in config.kernels}
     for view_kind in config.views:
-        sums: dict[str, np.ndarray] = {}
-        factors: dict[str, dict[tuple[str, str], float]] = {kind: {} for kind in config.kernels}
+        over_blocks = {kind: KernelSum(0.0, {}) for kind in config.kernels}
         for block in train.blocks.values():
-            view = views[block.name][view_kind]
-            if not view.factor.any():
+            view = views[block.name].get(view_kind)
+            if view is None or not view.factor.any():
                 continue
             key = train_key(block.name, view)
             if key not in prepared:
                 prepared[key] = view.prepare(block.values)
-            x = prepared[key]
-            (linear,) = gram(x, x, centre=view.mean, scale=view.factor, device=device)
-            squares = np.diag(linear)
-            part = Part(block.name, view, median_gamma(linear), {})
-            parts[block.name, view_kind] = part
-            for kind in config.kernels:
-                kernel = from_linear(linear, squares, squares, kind, part.gamma)
-                # Unit trace after centring: penalties mean the same, and blocks have equal shares.
-                variance = np.trace(kernel) / len(kernel) - kernel.mean()
-                if variance <= 1e-12 * np.abs(kernel).max():
+            gamma, kernels = _kernels(config, prepared[key], view, compared, device)
+            parts[block.name, view_kind] = Part(block.name, view, gamma, {})
+            for kind, kernel in zip(config.kernels, kernels, strict=True):
+                size = np.abs(kernel).max()
+                described = kernel if compared is None else describe_by_landmarks(kernel, compared)
+                variance = centred_variance(described)
+                if variance <= 1e-12 * size:
                     continue
+                # Unit trace after centring: penalties mean the same, and blocks have equal shares.
                 kernel /= variance
+                described = kernel if compared is None else described.over(variance)
                 name = {"block": block.name, "view": view_kind, "kernel": kind}
                 source = {(block.name, view_kind): 1.0 / variance}
-                yield from _ridge_candidates(config, name, source, kernel, targets, groups)
-                sums[kind] = sums.get(kind, 0.0) + kernel
-                factors[kind] |= source
-        for kind, kernel in sums.items():
-            n_summed = len(factors[kind])
-            if n_summed > 1:
+                yield from _ridge_candidates(config, name, source, described, targets, groups)
+                for sums in (over_blocks, over_all):
+                    sums[kind] = KernelSum(sums[kind].kernel + kernel, sums[kind].factors | source)
+        for kind, summed in over_blocks.items():
+            if len(summed.factors) > 1:
                 name = {"block": "+", "view": view_kind, "kernel": kind}
-                sources = {source: factor / n_summed for source, factor in factors[kind].items()}
-                yield from _ridge_candidates(config, name, sources, kernel / n_summed, targets, groups)
+                yield from _ridge_candidates(config, name, *summed.mean(compared), targets, groups)
+    for kind, summed in over_all.items():
+        if len({view_kind for _, view_kind in summed.factors}) > 1:
+            name = {"block": "+", "view": "+", "kernel": kind}
+            yield from _ridge_candidates(config, name, *summed.mean(compared), targets, groups)
+
+
+@dataclass(frozen=True)
+class KernelSum:
+    """A sum of kernels of unit trace, and what each source was multiplied with."""
+
+    kernel: np.ndarray | float
+    factors: dict[tuple[str, str], float]
+
+    def mean(
+        self, compared: np.ndarray | None
+    ) -> tuple[dict[tuple[str, str], float], np.ndarray | Landmarks]:
+        """Return the factors and the kernel of the mean, described by landmarks where there are any."""
+        n_summed = len(self.factors)
+        kernel = self.kernel / n_summed
+        factors = {source: factor / n_summed for source, factor in self.factors.items()}
+        return factors, kernel if compared is None else describe_by_landmarks(kernel, compared)
+
+
+def _kernels(
+    config: Config, x: np.ndarray, view: View, compared: np.ndarray | None, device: str
+) -> tuple[float, Iterator[np.ndarray]]:
+    """Compare samples ``x`` (n, p), prepared: gamma of the Gaussian, and each kernel (n, n_compared)."""
+    scaling = {"centre": view.mean, "scale": view.factor, "device": device}
+    landmarks = x if compared is None else x[compared]
+    (linear,) = gram(landmarks, landmarks, **scaling)
+    gamma = median_gamma(linear)
+    if compared is None:
+        squares = np.diag(linear)
+        return gamma, (from_linear(linear, squares, squares, kind, gamma) for kind in config.kernels)
+    return gamma, iter(gram(x, landmarks, kinds=config.kernels, gamma=gamma, **scaling))
+
+
+def centred_variance(kernel: np.ndarray | Landmarks) -> float:
+    """Return the mean squared length of the samples around their mean, in the space of the kernel."""
+    if isinstance(kernel, Landmarks):
+        return float(kernel.features.var(axis=0).sum())
+    return float(np.trace(kernel) / len(kernel) - kernel.mean())
 
 
 def _ridge_candidates(
     config: Config,
     name: dict,
     sources: dict[tuple[str, str], float],
-    kernel: np.ndarray,
+    kernel: np.ndarray | Landmarks,
     targets: np.ndarray,
     groups: np.ndarray,
 ) -> Iterator[Candidate]:
@@ -326,64 +381,3 @@ def leave_group_out_log_prior(targets: np.ndarray, groups: np.ndarray) -> np.nda
     np.add.at(per_group, groups, targets)
     counts = targets.sum(axis=0) - per_group[groups] + PRIOR_COUNT
     return np.log(counts / counts.sum(axis=1, keepdims=True))
-
-
-def ridge_path(
-    kernel: np.ndarray,
-    targets: np.ndarray,
-    weights: np.ndarray,
-    groups: np.ndarray,
-    penalties: tuple[float, ...],
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Solve weighted kernel ridge with a free intercept for each penalty, with leave-group-out scores.
-
-    Minimises the sum of weights x squared residuals + penalty x squared length. One eigenvalue
-    decomposition of the weighted, centred kernel serves all penalties. With the hat matrix H in the
-    coordinates sqrt(weight) x target, the residuals of a group g that was left out are
-    (I - H_gg)^-1 r_g, exactly those of a refit without the group.
-
-    Parameters: ``kernel`` (n, n); ``targets`` (n, k); ``weights`` (n,) positive; ``groups`` (n,) group
-    codes from 0; ``penalties`` positive.
-    Yields for each penalty: coefficients (n, k); constant (k,): the fitted target of a sample x is
-    kernel(x, train) @ coefficients - constant + weighted mean target; leave-group-out scores (n, k),
-    less the weighted mean target that the group did not see.
-    """
-    total = weights.sum()
-    share = weights / total
-    root = np.sqrt(weights)
-    towards_mean = kernel @ share
-    centred = kernel - towards_mean[:, None] - towards_mean[None, :] + share @ towards_mean
-    values, vectors = np.linalg.eigh(root[:, None] * centred * root)
-    values = np.maximum(values, 0.0)
-    mean = share @ targets
-    response = root[:, None] * (targets - mean)
-    rotated = vectors.T @ response
-
-    batches = _groups_by_size(groups)
-    group_weight = np.bincount(groups, weights)[groups]
-    group_sum = np.zeros((groups.max() + 1, targets.shape[1]))
-    np.add.at(group_sum, groups, weights[:, None] * targets)
-    unseen_mean = (total * mean - group_sum[groups]) / (total - group_weight)[:, None]
-
-    for penalty in penalties:
-        dual = vectors @ (rotated / (values + penalty)[:, None])
-        alpha = root[:, None] * dual
-        coefficients = alpha - share[:, None] * alpha.sum(axis=0)
-        residual = penalty * dual
-        left_out = np.empty_like(residual)
-        for members in batches:
-            # members (groups of one size, size)
-            basis = vectors[members]
-            hat = (basis * (values / (values + penalty))) @ basis.transpose(0, 2, 1)
-            hat += root[members][:, :, None] * root[members][:, None, :] / total
-            left_out[members] = np.linalg.solve(np.eye(members.shape[1]) - hat, residual[members])
-        scores = targets - left_out / root[:, None] - unseen_mean
-        yield coefficients, towards_mean @ coefficients, scores
-
-
-def _groups_by_size(groups: np.ndarray) -> list[np.ndarray]:
-    """Sort the samples of equally large groups into arrays (n_groups, size) of positions."""
-    order = np.argsort(groups, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(groups))[:-1])
-    sizes = sorted({len(group) for group in members})
-    return [np.stack([group for group in members if len(group) == size]) for size in sizes]

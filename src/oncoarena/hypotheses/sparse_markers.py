@@ -30,7 +30,7 @@ from oncoarena.fitting.selection import (
 )
 from oncoarena.fitting.torch_evidence import make_splits, rank_features
 from oncoarena.fitting.torch_gates import LARGE_COHORT, Member, attention_members, gate_members
-from oncoarena.fitting.views import JoinedView, fit_joined_view
+from oncoarena.fitting.views import JoinedView, fit_joined_view, offered_kinds
 
 FRAMEWORK = "torch"
 BLOCKS = "all"
@@ -43,7 +43,7 @@ N_LISTED = 50
 class Config:
     """Hyper-parameters of the sparse claim."""
 
-    views: tuple[str, ...] = ("zscore", "raw")
+    views: tuple[str, ...] = ("zscore", "raw", "share")
     """Views of the blocks, see ``oncoarena.fitting.views``."""
     n_folds: int = 5
     """Inner folds; fewer where there are fewer patients."""
@@ -185,7 +185,8 @@ def fit(
     n_repeats = config.n_repeats if len(train) <= LARGE_COHORT else 1
     splits = make_splits(train, config.n_folds, n_repeats, seed, device)
     views, spreads, members, view_of = [], [], [], []
-    for number, kind in enumerate(config.views):
+    kinds = offered_kinds(train, config.views)
+    for number, kind in enumerate(kinds):
         views.append(fit_joined_view(train, kind))
         if not len(views[-1].feature_names):
             raise NotApplicable("needs at least one feature; the blocks of this cohort have none")
@@ -243,7 +244,7 @@ def fit(
         "members": [
             {
                 "kind": members[at].kind,
-                "view": config.views[view_of[at]],
+                "view": kinds[view_of[at]],
                 "features": members[at].n_features,
                 **members[at].settings,
                 "log_loss": losses[at],

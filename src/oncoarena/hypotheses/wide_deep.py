@@ -26,7 +26,7 @@ from oncoarena.fitting.keras_members import (
     train_members,
 )
 from oncoarena.fitting.selection import softmax
-from oncoarena.fitting.views import VIEW_KINDS, JoinedView, fit_joined_view
+from oncoarena.fitting.views import VIEW_KINDS, JoinedView, fit_joined_view, offered_kinds
 
 FRAMEWORK = "tensorflow"
 BLOCKS = "all"
@@ -94,18 +94,19 @@ def fit(
     ``validation`` is not used: the number of steps is fixed and the choice is made by inner folds.
     TensorFlow places the work on ``device`` by itself.
     """
-    views = [fit_joined_view(train, kind) for kind in config.views]
+    kinds = offered_kinds(train, config.views)
+    views = [fit_joined_view(train, kind) for kind in kinds]
     components = [leading(fit_components(view.transform(train)), config.max_components) for view in views]
     trained = train_members(stack_scores([c.train_scores for c in components]), train, config, seed)
     chosen = select_members(trained.oof_logits, train, trained.is_deep, config.max_members)
-    of_view = np.array([config.views[view] for view in trained.view])
+    of_view = np.array([kinds[view] for view in trained.view])
     kept = np.unique(trained.view[chosen.weights > 0])
     findings = {
         "oof_log_loss": chosen.log_loss,
         "deep_gain": chosen.gain,
         "deep_gain_error": chosen.gain_error,
         "weight_of_deep": float(chosen.weights[trained.is_deep].sum()),
-        "weight_of_view": {v: float(chosen.weights[of_view == v].sum()) for v in config.views},
+        "weight_of_view": {v: float(chosen.weights[of_view == v].sum()) for v in kinds},
     }
     return Predictor(
         [views[i] for i in kept],
