@@ -74,3 +74,13 @@ def test_object_map__one_worker_is_the_builtin():
 def test_object_map__keeps_the_order_of_the_input():
     with compute.object_map(2, 1000) as map_objects:
         assert list(map_objects(abs, [-3, 1, -2])) == [3, 1, 2]
+
+
+def test_prepare_framework__tensorflow_may_be_prepared_again_after_it_has_computed():
+    code = (
+        "from oncoarena import compute; import tensorflow as tf; tf.constant(1.0) + 1.0;"
+        "print(compute.prepare_framework('tensorflow', 2, 0, 5))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "cpu"

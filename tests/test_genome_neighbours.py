@@ -19,11 +19,6 @@ from oncoarena.fitting.tracks import Track, fit_track, seriate
 from oncoarena.fitting.views import fit_joined_view
 from oncoarena.hypotheses import genome_neighbours, wide_deep
 
-# TensorFlow 2.21's variables have the __array__ of NumPy 1; Keras reads them when it saves and copies weights.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 HEADS = {"penalties": (0.03, 0.003), "deep_units": (3,), "steps": 60, "inner_folds": 3, "inner_repeats": 1}
 SMALL = genome_neighbours.Config(
     **HEADS,

@@ -30,11 +30,6 @@ from conformance import (
 from oncoarena.errors import NotApplicable
 from oncoarena.specs import FRAMEWORKS, read_literals
 
-# TensorFlow 2.21's variables speak the __array__ of NumPy 1; Keras reads them when it saves weights.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 # What these two must learn, and must not, is tested by tests of their own below.
 BLIND_CONTROLS = ("prior_only", "covariates_only")
 LEARNERS = [name for name in NAMES if name not in BLIND_CONTROLS]

@@ -13,11 +13,6 @@ from conformance import NAMES, block_names, literal, probe_for
 from oncoarena import compute
 from oncoarena.specs import FRAMEWORKS
 
-# TensorFlow 2.21's variables speak the __array__ of NumPy 1; Keras reads them when it saves weights.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 LOAD_AND_PREDICT = """
 import importlib, json, sys, traceback
 from pathlib import Path

@@ -11,11 +11,6 @@ from oncoarena.fitting.keras_members import HeadConfig, member_logits, select_me
 from oncoarena.fitting.selection import softmax
 from oncoarena.hypotheses import wide_deep
 
-# TensorFlow 2.21's variables have the __array__ of NumPy 1; Keras reads them when it saves and copies weights.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
 SMALL = wide_deep.Config(
     penalties=(0.03, 0.003),
     deep_units=(4,),

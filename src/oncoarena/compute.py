@@ -91,8 +91,10 @@ def prepare_framework(framework: str, threads: int, gpu: int, seed: int) -> str:
         import keras
         import tensorflow as tf
 
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        # Where TensorFlow has computed already in this process (`oncoarena try`), its first caller's threads stay.
+        with contextlib.suppress(RuntimeError):
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
         return "cuda" if gpu and tf.config.list_physical_devices("GPU") else "cpu"
