@@ -185,7 +185,6 @@ def test_fit__sum_over_views_predicts_what_it_promised():
         for kind in config.views
     }
     both = np.hstack(list(x.values())).astype(float) / np.sqrt(2)
-    logits = 0.0
     offset = leave_group_out_log_prior(np.eye(3)[train.labels], np.arange(40))
     summed, scores = [], []
     for features in (x["zscore"], x["rank"], both):

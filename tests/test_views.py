@@ -135,6 +135,25 @@ def test_view__tiles_do_not_change_the_result(values, kind, monkeypatch):
     np.testing.assert_allclose(fit_view(values, kind).transform(values), whole, atol=1e-7)
 
 
+def test_transform__a_feature_that_hardly_moved_in_training_cannot_run_away(values):
+    # Almost constant: without a limit the z-score of a new value of 50 would be several hundred.
+    values[:, 3] = np.linspace(0.0, 1e-3, len(values))
+    values[7, 3] = 0.5
+    view = fit_view(values, "zscore")
+    trained = view.transform(values)
+    new = np.repeat(values[:1], 2, axis=0)
+    new[:, 3] = [50.0, -50.0]
+    seen = np.ptp(trained, axis=0)
+    beyond = np.maximum(view.transform(new) - trained.max(axis=0), trained.min(axis=0) - view.transform(new))
+    assert (beyond <= 0.5 * seen + 1e-6).all()
+
+
+def test_transform__a_little_beyond_the_training_range_stays_as_it_is(values):
+    view = fit_view(values, "raw")
+    new = values.max(axis=0, keepdims=True) + 0.2 * np.ptp(values, axis=0)
+    np.testing.assert_allclose(view.prepare(new), new, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", VIEW_KINDS)
 def test_fit_view__constant_and_empty_features_are_zero_for_every_sample(values, kind):
     values = values.copy()

@@ -20,6 +20,9 @@ GAUSSIAN_IQR = 1.349
 # Shares are offered where the totals of typical samples (10th to 90th percentile) differ by this factor; below
 # it they say what "raw" says.
 TOTALS_RATIO = 1.5
+# A new value counts as at most this share of the training range beyond that range: a feature that hardly moved in
+# training would otherwise outweigh all others together.
+BEYOND_RANGE = 0.5
 # 64 MiB of float64 a tile: memory stays bounded whatever the number of features.
 TILE_VALUES = 2**23
 
@@ -42,6 +45,10 @@ class View:
     factor: np.ndarray
     """What a centred feature is multiplied with."""
     varies: np.ndarray
+    lowest: np.ndarray
+    """Prepared values stop here: half of the training range below the training minimum."""
+    highest: np.ndarray
+    """As far above the training maximum."""
 
     @property
     def preparation(self) -> str:
@@ -92,6 +99,8 @@ class View:
             "mean": self.mean,
             "factor": self.factor,
             "varies": self.varies,
+            "lowest": self.lowest,
+            "highest": self.highest,
         }
 
     @classmethod
@@ -181,16 +190,25 @@ def _centre_and_scale(
     values: np.ndarray, kind: str, median: np.ndarray, tail_scale: np.ndarray, varies: np.ndarray
 ) -> View:
     n_samples, n_features = values.shape
-    view = View(kind, median, tail_scale, np.zeros(n_features), np.zeros(n_features), varies)
+    unlimited = np.full(n_features, np.inf)
+    view = View(
+        kind, median, tail_scale, np.zeros(n_features), np.zeros(n_features), varies, -unlimited, unlimited
+    )
     # Sums are taken from near the centre, so that the difference of squares keeps its digits.
     shift = np.zeros(n_features) if kind == "rank" or view.is_heavy_tailed else median
     total, total_squares = np.zeros(n_features), np.zeros(n_features)
     totals = _totals(values, kind)
+    low, high = unlimited.copy(), -unlimited
     for rows, columns in _tiles(kind, n_samples, n_features):
-        x = _prepare(values[rows, columns], view, columns, totals[rows]) - shift[columns]
+        x = _prepare(values[rows, columns], view, columns, totals[rows])
+        low[columns] = np.minimum(low[columns], x.min(axis=0))
+        high[columns] = np.maximum(high[columns], x.max(axis=0))
+        x -= shift[columns]
         total[columns] += x.sum(axis=0)
         total_squares[columns] += np.einsum("ij,ij->j", x, x)
     view.mean[:] = shift + total / n_samples
+    view.lowest[:] = low - BEYOND_RANGE * (high - low)
+    view.highest[:] = high + BEYOND_RANGE * (high - low)
     variance = np.maximum(total_squares / n_samples - (total / n_samples) ** 2, 0.0)
     variance[~varies] = 0.0
     # Ranks of a feature may stand still although its values move.
@@ -296,7 +314,7 @@ def _tiles(kind: str, n_samples: int, n_features: int) -> list[tuple[slice, slic
 
 
 def _prepare(values: np.ndarray, view: View, columns: slice, totals: np.ndarray) -> np.ndarray:
-    """Impute, then asinh, rank or share: (n, p) float64, a fresh array."""
+    """Impute, asinh, rank or share, then keep to the range: (n, p) float64, a fresh array."""
     median = view.median[columns]
     x = np.array(values, dtype=np.float64)
     if view.kind == "share":
@@ -311,13 +329,13 @@ def _prepare(values: np.ndarray, view: View, columns: slice, totals: np.ndarray)
             # From 0 (the sample's lowest feature) to 1.
             for row, sample in zip(ranks, x, strict=True):
                 row[view.varies] = _mean_ranks(sample[view.varies]) / (n_varying - 1.0)
-        return ranks
+        x = ranks
     scale = view.tail_scale[columns]
     if (scale > 0).any():
         used = scale > 0
         x -= median
         x[:, used] = np.arcsinh(x[:, used] / scale[used]) * scale[used]
-    return x
+    return np.clip(x, view.lowest[columns], view.highest[columns], out=x)
 
 
 def _mean_ranks(sample: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ of a sample, through linear, cosine, Gaussian and arc-cosine kernels; so are sum
 views. Every kernel x penalty x class weighting is a
 candidate; its exact leave-patient-out scores (Allen's PRESS, doi:10.1080/00401706.1974.10489157,
 in the form for whole groups) give it a temperature and a weight exp(-n log loss / 2). Nothing is iterated but
-a search for one number. Large cohorts are described by their similarity to landmark samples ("path" in the
-findings says so). Arc-cosine kernel: Cho and Saul 2009, NeurIPS 22.
+a search for one number. Above ``Config.exact_samples`` the samples are compared with landmark samples only, and
+the leave-patient-out scores are exact for that model. Arc-cosine kernel: Cho and Saul 2009, NeurIPS 22.
 
 The model holds the training profiles: share it only where they may be shared.
 """
