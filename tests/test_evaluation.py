@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from scipy.stats import binomtest, norm
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from finished_studies import make_outcomes, make_study, noisy_probabilities, plain_outcomes
@@ -20,8 +19,6 @@ from oncoarena.referee.bootstrap import (
     patient_strata,
     percentile_interval,
 )
-from oncoarena.referee.calibration import delong, difference, overconfidence, recalibration
-from oncoarena.referee.curves import MAX_POINTS, confusion_tables, curves, simplify
 from oncoarena.referee.evaluation import EVALUATION_COLUMNS, evaluate, strata_of_rows, stratum_names
 from oncoarena.referee.judge import evaluate_study
 from oncoarena.referee.outcomes import join_outcomes
@@ -261,162 +258,6 @@ def test_evaluate__a_stratum_of_one_class_has_no_ranking_but_an_accuracy():
     for metric in ("auroc_macro", "auprc", "auroc_delong", "calibration_slope", "mcc"):
         assert np.isnan(row(table, "one", metric)["estimate"]), metric
     assert row(table, "one", "accuracy")["estimate"] == 1
-
-
-# --- closed forms
-
-
-def brute_delong_variance(positive, scores):
-    order = (scores[positive][:, None] > scores[~positive]) + 0.5 * (
-        scores[positive][:, None] == scores[~positive]
-    )
-    return order.mean(), order.mean(1).var(ddof=1) / len(order) + order.mean(0).var(ddof=1) / order.shape[1]
-
-
-def test_delong__agrees_with_the_definition_over_all_pairs():
-    rng = np.random.default_rng(0)
-    positive = np.arange(400) % 3 == 0
-    scores = np.round(rng.normal(size=400) + positive, 1)
-    found = delong(positive, scores, np.arange(400), 400)
-    area, variance = brute_delong_variance(positive, scores)
-    assert found.estimate == pytest.approx(area)
-    # The factors n / (n - 1) are by class there, over all patients here: under 1 % at this size.
-    assert found.standard_error == pytest.approx(np.sqrt(variance), rel=0.01)
-
-
-def test_delong__a_difference_knows_that_both_saw_the_same_patients():
-    rng = np.random.default_rng(0)
-    positive = np.arange(200) % 2 == 0
-    scores = rng.normal(size=200) + positive
-    a = delong(positive, scores, np.arange(200), 200)
-    b = delong(positive, scores + 0.1 * rng.normal(size=200), np.arange(200), 200)
-    assert difference(a, b).standard_error < a.standard_error / 3
-    assert difference(a, a).p_value() == 1
-    spread = [
-        delong(s[0], s[1], np.arange(200), 200).estimate - delong(s[0], s[2], np.arange(200), 200).estimate
-        for s in (
-            (positive, x, x + 0.5 * rng.normal(size=200))
-            for x in (rng.normal(size=200) + positive for _ in range(300))
-        )
-    ]
-    x = rng.normal(size=200) + positive
-    pair = difference(
-        delong(positive, x, np.arange(200), 200),
-        delong(positive, x + 0.5 * rng.normal(size=200), np.arange(200), 200),
-    )
-    assert pair.standard_error == pytest.approx(np.std(spread), rel=0.35)
-
-
-def test_recalibration__agrees_with_logistic_regression():
-    rng = np.random.default_rng(3)
-    x = rng.normal(size=500)
-    positive = rng.random(500) < expit(0.5 + 0.6 * x)
-    slope, intercept = recalibration(positive, expit(x), np.arange(500), 500)
-    model = LogisticRegression(C=np.inf, tol=1e-10).fit(x[:, None], positive)
-    assert slope.estimate == pytest.approx(model.coef_[0, 0], abs=1e-5)
-    # In the large: the mean of fitted probabilities is the share of positives.
-    assert expit(x + intercept.estimate).mean() == pytest.approx(positive.mean())
-    refits = [
-        LogisticRegression(C=np.inf).fit(x[rows, None], positive[rows]).coef_[0, 0]
-        for rows in rng.integers(500, size=(200, 500))
-    ]
-    assert slope.standard_error == pytest.approx(np.std(refits), rel=0.2)
-
-
-def test_recalibration__separated_classes_have_no_slope():
-    x = np.append(np.linspace(-3, -1, 10), np.linspace(1, 3, 10))
-    slope, _ = recalibration(x > 0, expit(x), np.arange(20), 20)
-    assert np.isnan(slope.estimate)
-
-
-def test_overconfidence__tells_calibrated_from_sharpened():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(2000, 4))
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    truth = np.array([rng.choice(4, p=row) for row in p])
-    gap, z = overconfidence(truth, p, np.arange(2000), 2000)
-    assert abs(z) < 3
-    assert abs(gap) < 0.02
-    sharp = p**2 / (p**2).sum(axis=1, keepdims=True)
-    gap, z = overconfidence(truth, sharp, np.arange(2000), 2000)
-    assert gap > 0.05
-    assert z > 5
-
-
-# --- curves and confusion
-
-
-@pytest.mark.parametrize("n_repeats", [1, 3])
-def test_curves__the_area_under_the_roc_curve_is_the_auroc(n_repeats):
-    outcomes = make_outcomes({"one": 1.0}, n_patients=300, n_repeats=n_repeats)
-    table = curves(outcomes)
-    macro = table.query("curve == 'roc' and label == 'macro'")
-    expected = resample(outcomes, 1, 0).estimates["one"]["auroc_macro"]
-    assert np.trapezoid(macro["y"], macro["x"]) == pytest.approx(expected, abs=0.01)
-    first = table.query("curve == 'roc' and label == 'a'")
-    by_repeat = [
-        metrics.auroc(outcomes.truth[rows] == 0, outcomes.probabilities["one"][rows, 0])
-        for rows in (outcomes.repeats == r for r in range(n_repeats))
-    ]
-    assert np.trapezoid(first["y"], first["x"]) == pytest.approx(np.mean(by_repeat), abs=0.01)
-
-
-def test_curves__stay_small_and_finite():
-    table = curves(make_outcomes({"one": 0.3, "two": 0.1}, n_patients=3000, n_classes=2))
-    assert table.groupby(["hypothesis", "curve", "label"]).size().max() <= MAX_POINTS + 1
-    assert np.isfinite(table[["x", "y", "n_samples"]]).all(axis=None)
-    assert set(table["curve"]) == {"roc", "calibration", "risk_coverage", "precision_recall", "decision"}
-
-
-def test_curves__calibration_bins_hold_every_sample_once():
-    outcomes = make_outcomes({"one": 1.0}, n_patients=90, n_repeats=2)
-    table = curves(outcomes).query("curve == 'calibration'")
-    assert table.groupby("label")["n_samples"].sum().tolist() == pytest.approx([90.0] * 4)
-    whole = table.query("label == 'top'")
-    assert np.average(whole["y"], weights=whole["n_samples"]) == pytest.approx(
-        resample(outcomes, 1, 0).estimates["one"]["accuracy"]
-    )
-
-
-def test_curves__the_last_point_of_risk_coverage_is_the_accuracy():
-    outcomes = make_outcomes({"one": 1.0}, n_repeats=2)
-    last = curves(outcomes).query("curve == 'risk_coverage'").iloc[-1]
-    assert last["x"] == 1
-    assert last["y"] == pytest.approx(resample(outcomes, 1, 0).estimates["one"]["accuracy"])
-
-
-def test_curves__net_benefit_counted_by_hand():
-    outcomes = make_outcomes({"one": 1.0}, n_classes=2)
-    table = curves(outcomes).query("curve == 'decision'").set_index(["hypothesis", "x"])
-    positive, p = outcomes.truth == 1, outcomes.probabilities["one"][:, 1]
-    for threshold in (0.2, 0.5):
-        odds = threshold / (1 - threshold)
-        acted = p >= threshold
-        expected = (acted & positive).mean() - odds * (acted & ~positive).mean()
-        near = table.loc["one"].iloc[np.abs(table.loc["one"].index - threshold).argmin()]
-        assert near["y"] == pytest.approx(expected)
-        everyone = table.loc["treat all"].iloc[np.abs(table.loc["treat all"].index - threshold).argmin()]
-        assert everyone["y"] == pytest.approx(positive.mean() - odds * (~positive).mean())
-
-
-def test_simplify__keeps_ends_and_drops_what_lies_on_a_line():
-    x, y = simplify(np.array([0, 1, 2, 2, 3.0]), np.array([0, 1, 2, 3, 3.0]))
-    assert x.tolist() == [0, 2, 2, 3]
-    assert y.tolist() == [0, 2, 3, 3]
-    steps = np.random.default_rng(0).random(5000).cumsum(), np.random.default_rng(1).random(5000).cumsum()
-    thin = simplify(*steps)
-    assert len(thin[0]) <= MAX_POINTS
-    assert (thin[0][0], thin[0][-1]) == (steps[0][0], steps[0][-1])
-
-
-def test_confusion_tables__count_each_sample_once_a_repeat():
-    outcomes = make_outcomes({"one": 1.0}, n_patients=30, n_repeats=4)
-    table = confusion_tables(outcomes)
-    assert list(table.columns) == ["hypothesis", "label", "predicted", "n_samples"]
-    assert len(table) == 9
-    assert table.groupby("label")["n_samples"].sum().tolist() == pytest.approx([10.0] * 3)
-    right = table[table["label"] == table["predicted"]]["n_samples"].sum() / 30
-    assert right == pytest.approx(resample(outcomes, 1, 0).estimates["one"]["accuracy"])
 
 
 # --- the whole

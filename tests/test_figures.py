@@ -7,10 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from oncoarena.reporting import agreement, figures, learning, panels, svg
+from geometry import distance_to_segment
+from oncoarena.reporting import agreement, figures, learning, panels
 from oncoarena.reporting.series import assign_series, swatch
 
 SERIES = assign_series(
@@ -228,7 +227,7 @@ def test_curve_panel__a_long_curve_is_thinned_and_stays_within_half_a_pixel():
     drawn = np.array([list(map(float, point.split(","))) for point in polyline.get("points").split()])
     assert 10 < len(drawn) <= panels.POINTS_MOST
     pixels = np.column_stack([(x - x0) / across, (x**0.25 - y0) / up])[::50]
-    off = [min(_to_segment(p, a, b) for a, b in pairwise(drawn)) for p in pixels]
+    off = [min(distance_to_segment(p, a, b) for a, b in pairwise(drawn)) for p in pixels]
     assert max(off) < 0.5
 
 
@@ -413,59 +412,3 @@ def test_assign_series__labels_are_ids_and_titles_are_read_on_hover():
 def test_assign_series__anchor_is_the_id_where_an_address_can_hold_it():
     series = assign_series([("wide_deep", "", "claim"), ("a paper's <model>", "", "external")])
     assert [look.anchor for look in series.values()] == ["hypothesis-wide_deep", "card-k1"]
-
-
-@given(
-    st.lists(st.tuples(st.floats(0, 300), st.floats(0, 300)), min_size=2, max_size=40),
-    st.floats(0.1, 5),
-)
-@settings(deadline=None, max_examples=80)
-def test_simplify__every_point_stays_within_the_tolerance_of_the_line(points, tolerance):
-    points = np.array(points)
-    kept = svg.simplify(points, tolerance, 1000)
-    assert kept[0] == pytest.approx(points[0])
-    assert kept[-1] == pytest.approx(points[-1])
-    for point in points:
-        nearest = min(_to_segment(point, a, b) for a, b in pairwise(kept))
-        # Rounding to one decimal moves a point by at most 0.05 along each axis.
-        assert nearest <= tolerance + 0.15
-
-
-def _to_segment(point: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
-    along = b - a
-    share = np.clip((point - a) @ along / max(along @ along, 1e-12), 0, 1)
-    return float(np.hypot(*(point - a - share * along)))
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 8))
-@example(1.0, 400_001.0, 2)
-@settings(deadline=None, max_examples=200)
-def test_ticks__are_round_evenly_spaced_and_inside(low, span, n_wanted):
-    found = svg.ticks(low, low + span, n_wanted)
-    steps = np.diff(found)
-    assert 1 <= len(found) <= n_wanted + 1
-    assert all(low - 1e-6 * span <= tick <= low + span + 1e-6 * span for tick in found)
-    if len(steps):
-        assert steps == pytest.approx(steps[0], rel=1e-4)
-        lead = steps[0] / 10 ** np.floor(np.log10(steps[0] * (1 + 1e-6)))
-        assert min(abs(lead - round_step) for round_step in (1, 2, 5)) < 1e-3
-
-
-@pytest.mark.parametrize(
-    ("values", "bounds"),
-    [([], (None, None)), ([0.5], (0.0, 1.0)), ([1.0, 1.0], (0.0, 1.0)), ([np.nan], (0.0, None))],
-)
-def test_domain__has_a_width_and_keeps_to_its_bounds(values, bounds):
-    low, high = svg.domain(values, bounds)
-    assert low < high
-    assert bounds[0] is None or low >= bounds[0]
-    assert bounds[1] is None or high <= bounds[1]
-
-
-def test_shorten__keeps_both_ends_within_the_room():
-    name = "Carcinoma of organ 17"
-    short = svg.shorten(name, 80, 12)
-    assert svg.text_width(short, 12) <= 80
-    assert short[0] == "C"
-    assert short.endswith("17")
-    assert svg.shorten(name, 500, 12) == name

@@ -1,5 +1,6 @@
 """Tables of numbers with named rows and columns, read batch by batch: what all formats have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ class RowBatch:
     values: np.ndarray
 
 
-class Table:
+class Table(ABC):
     """What both formats have in common.
 
     ``columns`` are the names of all columns but that of the row ids; ``n_rows`` and ``first_ids`` tell of
@@ -34,13 +35,13 @@ class Table:
         self.n_rows = 0
         self.first_ids: list[str] = []
 
+    @abstractmethod
     def numeric_columns(self) -> list[int]:
         """Find the columns that hold numbers (positions in ``columns``), as far as types or first rows tell."""
-        raise NotImplementedError
 
+    @abstractmethod
     def batches(self, columns: Sequence[int], wanted: Container[str] | None = None) -> Iterator[RowBatch]:
         """Yield the rows, once: the given ``columns`` of the rows whose id is ``wanted`` (None: of all)."""
-        raise NotImplementedError
 
     def place(self, row: int, column: str) -> str:
         """Name a cell for a message."""
