@@ -29,8 +29,11 @@ $(VENV)/test.stamp: pyproject.toml constraints.txt $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[tensorflow,torch,dev]'
 	@touch $@
 
+# The default study's run fetches both demo cohorts, so that the other one works offline afterwards.
+DEMOS = $(if $(filter config/config.yaml,$(STUDY)),all fetch_srbct fetch_nci60)
+
 run: $(VENV)/run.stamp
-	@$(BIN)/snakemake --cores $(CORES) --configfile $(STUDY) --quiet host reason rules
+	@$(BIN)/snakemake $(DEMOS) --cores $(CORES) --configfile $(STUDY) --quiet host reason rules
 	@$(BIN)/oncoarena leaderboard --configfile $(STUDY)
 
 test: $(VENV)/test.stamp
