@@ -13,7 +13,7 @@ help:
 	@echo "make run     run the demo study (STUDY=config/studies/nci60.yaml for another); CORES=2 to limit"
 	@echo "make test    run the whole test suite"
 	@echo "make lint    ruff, snakefmt and snakemake --lint"
-	@echo "make bench   measure what docs/benchmarks.md reports"
+	@echo "make bench   measure the matrix reader and one fit of every hypothesis"
 	@echo "make clean   remove results, logs and the virtual environment"
 
 $(BIN)/python:

@@ -295,3 +295,10 @@ def test_read_cohorts__test_part_has_no_labels_and_rows_are_matched_by_sample():
 def test_check_probabilities__broken_promise_is_named(probabilities, complaint):
     with pytest.raises(ValueError, match=complaint):
         check_probabilities(probabilities, 2, 2, "idea")
+
+
+def test_run_part__a_part_beyond_the_last_split_has_nothing_to_do(tmp_path):
+    study = prepare_study(tmp_path, SplitPlan("official"))
+    record, table = run(study, part=3, n_parts=4, save_models=True)
+    assert record["splits"] == []
+    assert len(table) == 0

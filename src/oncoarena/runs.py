@@ -93,7 +93,7 @@ def run_part(
         results = [store.read_json(f"{directory}/{split['id']}.json") for split in mine]
         refused = [result for result in results if result["status"] == "not_applicable"]
         tables = [] if refused else [_read_predictions(directory, spec, split) for split in mine]
-        if models is not None and not refused:
+        if models is not None and mine and not refused:
             store.write_directory(models, Path(directory, "models"))
     probability_columns = [f"p_{name}" for name in receipt["classes"]]
     empty = pd.DataFrame(columns=["hypothesis", "repeat", "fold", "sample_id", *probability_columns])
