@@ -269,7 +269,8 @@ def test_separability__alike_claims_are_level():
     outcomes = make_outcomes({"one": 1.0})
     twin = plain_outcomes(outcomes.truth, dict.fromkeys(("x", "y"), outcomes.probabilities["one"]))
     text = separability(evaluate(twin, pd.DataFrame(), 50, 0), compared(twin), ["x", "y"], "accuracy")
-    assert text.startswith("By Accuracy, x and y are level")
+    assert text.startswith("By Accuracy, x and y are level (")
+    assert ", and these data cannot tell" in text
     assert "patients would be needed" not in text
 
 

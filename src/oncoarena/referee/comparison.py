@@ -269,7 +269,8 @@ def separability(
         return f"{lead}, and these data tell the two apart ({found})."
     needed = patients_needed(gap, low, high, int(first["n_patients"]))
     more = f" About {needed:,} patients would be needed to tell so small a difference." if needed else ""
-    return f"{lead}, but these data cannot tell the two apart ({found}).{more}"
+    joint = "and" if gap == 0 else "but"
+    return f"{lead}, {joint} these data cannot tell the two apart ({found}).{more}"
 
 
 def patients_needed(gap: float, low: float, high: float, n_patients: int, power: float = 0.8) -> int | None:
