@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from oncoarena.fitting.selection import softmax, spread_to_classes
+from oncoarena.fitting.selection import log_loss, softmax, spread_to_classes
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,29 @@ def fit_logistic_path(
             intercept = np.concatenate([[0.0], intercept])
         models.append(LogisticModel(coefficients, intercept, present, n_classes, len(labels)))
     return models
+
+
+def fit_with_chosen_penalty(
+    x: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    inverse_penalties: Sequence[float],
+    folds: np.ndarray,
+) -> LogisticModel:
+    """Choose the penalty by inner out-of-fold log loss and fit with it on all samples.
+
+    Parameters: ``x`` (n_samples, n_features); ``labels`` (n_samples,); ``folds`` (n_repeats, n_samples)
+    inner fold numbers, see ``selection.inner_folds``.
+    """
+    penalties = sorted(inverse_penalties)
+    losses = np.zeros(len(penalties))
+    for fold_of in folds:
+        out_of_fold = np.zeros((len(penalties), len(labels), n_classes))
+        for fold in np.unique(fold_of):
+            held_out = fold_of == fold
+            path = fit_logistic_path(x[~held_out], labels[~held_out], n_classes, penalties)
+            for number, model in enumerate(path):
+                out_of_fold[number, held_out] = model.predict_proba(x[held_out])
+        losses += [log_loss(probabilities, labels) for probabilities in out_of_fold]
+    best = int(losses.argmin())
+    return fit_logistic_path(x, labels, n_classes, penalties[: best + 1])[-1]

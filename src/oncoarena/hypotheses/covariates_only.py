@@ -13,8 +13,8 @@ import pandas as pd
 
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
-from oncoarena.fitting.logistic import LogisticModel, fit_logistic_path
-from oncoarena.fitting.selection import inner_folds, log_loss
+from oncoarena.fitting.logistic import LogisticModel, fit_with_chosen_penalty
+from oncoarena.fitting.selection import inner_folds
 from oncoarena.fitting.views import View, fit_view
 
 FRAMEWORK = "sklearn"
@@ -116,16 +116,6 @@ def fit(
         raise NotApplicable("needs covariates (further columns of the sample sheet); this cohort has none")
     encoding = fit_encoding(train.covariates)
     x, n_classes = encoding.transform(train.covariates), len(train.classes)
-    penalties = sorted(config.inverse_penalties)
-    losses = np.zeros(len(penalties))
-    for folds in inner_folds(train, config.n_folds, config.n_repeats, seed):
-        out_of_fold = np.zeros((len(penalties), len(train), n_classes))
-        for fold in np.unique(folds):
-            held_out = folds == fold
-            path = fit_logistic_path(x[~held_out], train.labels[~held_out], n_classes, penalties)
-            for number, model in enumerate(path):
-                out_of_fold[number, held_out] = model.predict_proba(x[held_out])
-        losses += [log_loss(probabilities, train.labels) for probabilities in out_of_fold]
-    best = int(losses.argmin())
-    model = fit_logistic_path(x, train.labels, n_classes, penalties[: best + 1])[-1]
+    folds = inner_folds(train, config.n_folds, config.n_repeats, seed)
+    model = fit_with_chosen_penalty(x, train.labels, n_classes, config.inverse_penalties, folds)
     return Predictor(encoding, model)

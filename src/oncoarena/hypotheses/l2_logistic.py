@@ -11,8 +11,8 @@ import numpy as np
 
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.fitting.components import fit_components
-from oncoarena.fitting.logistic import LogisticModel, fit_logistic_path
-from oncoarena.fitting.selection import inner_folds, log_loss
+from oncoarena.fitting.logistic import LogisticModel, fit_with_chosen_penalty
+from oncoarena.fitting.selection import inner_folds
 from oncoarena.fitting.views import JoinedView, fit_joined_view
 
 FRAMEWORK = "sklearn"
@@ -67,18 +67,8 @@ def fit(
     view = fit_joined_view(train, "zscore")
     components = fit_components(view.transform(train))
     x, n_classes = components.train_scores, len(train.classes)
-    penalties = sorted(config.inverse_penalties)
-    losses = np.zeros(len(penalties))
-    for folds in inner_folds(train, config.n_folds, config.n_repeats, seed):
-        out_of_fold = np.zeros((len(penalties), len(train), n_classes))
-        for fold in np.unique(folds):
-            held_out = folds == fold
-            path = fit_logistic_path(x[~held_out], train.labels[~held_out], n_classes, penalties)
-            for number, model in enumerate(path):
-                out_of_fold[number, held_out] = model.predict_proba(x[held_out])
-        losses += [log_loss(probabilities, train.labels) for probabilities in out_of_fold]
-    best = int(losses.argmin())
-    model = fit_logistic_path(x, train.labels, n_classes, penalties[: best + 1])[-1]
+    folds = inner_folds(train, config.n_folds, config.n_repeats, seed)
+    model = fit_with_chosen_penalty(x, train.labels, n_classes, config.inverse_penalties, folds)
     weights = components.feature_weights(model.coefficients)
     intercept = model.intercept - components.mean.astype(np.float64) @ weights
     return Predictor(view, LogisticModel(weights, intercept, model.present, n_classes, len(train)))
