@@ -40,7 +40,9 @@ def read(content: str | bytes, samples=SAMPLES, annotation=None, **keys):
 
 def read_one(content: str | bytes, annotation=None, **keys):
     raw = content.encode() if isinstance(content, str) else content
-    return read_object(io.BytesIO(raw), "s1.tsv", Options(**keys), annotation)["expression"]
+    return read_object(io.BytesIO(raw), "s1.tsv", Options(**keys), sample_id="s1", annotation=annotation)[
+        "expression"
+    ]
 
 
 def assert_is_the_cohort(found) -> None:

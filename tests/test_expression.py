@@ -22,7 +22,7 @@ from expression_tables import (
     read,
     text,
 )
-from oncoarena.assays import parquet_table, text_table
+from oncoarena.assays import parquet_table, text_chunks
 from oncoarena.assays.expression import BLOCKS, Options, read_matrix
 from oncoarena.errors import InputError
 
@@ -88,8 +88,12 @@ def test_read_matrix__counts_missing_and_zero_values_before_the_transform():
     np.testing.assert_allclose(found.values, np.log2(expected + 1), rtol=1e-7, equal_nan=True)
     assert found.qc.to_dict("list") == {
         "sample_id": SAMPLES,
+        "feature_type": ["gene"] * 3,
+        "quantity": ["log2(values + 1)"] * 3,
         "n_features": [4, 4, 4],
+        "n_detected": [3, 3, 3],
         "n_missing": [0, 1, 1],
+        "missing_rate": [0, 0.25, 0.25],
         "n_zero": [1, 0, 0],
         "total": list(np.nansum(expected, axis=1)),
     }
@@ -216,7 +220,7 @@ REFUSED = {
     "an open quote": (text().replace("MYC", '"MYC'), "line 3: the quotes in this line do not match"),
     "old Mac line ends": (text().replace("\n", "\r"), "carriage return"),
     "an Excel workbook": (b"PK\x03\x04" + bytes(100), "Excel"),
-    "an HDF5 file": (b"\x89HDF\r\n\x1a\n" + bytes(100), "HDF5"),
+    "a damaged HDF5 file": (b"\x89HDF\r\n\x1a\n" + bytes(100), "cannot be read as AnnData"),
     "a truncated gzip": (gzip.compress(text().encode())[:-9], "truncated or damaged"),
     "a gzip of wrong checksum": (gzip.compress(text().encode())[:-8] + bytes(8), "truncated or damaged"),
     "a gzip with a tail": (gzip.compress(text().encode()) + b"tail", "truncated or damaged"),
@@ -272,7 +276,8 @@ def test_read_matrix__ignores_columns_that_are_no_sample_whatever_they_hold(form
     content = table.to_csv(sep=",", index=False) if form == "text" else parquet(table)
     found = read(content)
     assert_is_the_cohort(found)
-    assert "2 columns or rows" in found.notes[0]
+    assert "1 columns or rows" in found.notes[0]
+    assert found.features["gene"].tolist() == ["p53, tumour", "c-Myc", 'K"ras', ""]
     named = read(content, missing_values="refuse", id_column="gene_id")
     assert_is_the_cohort(named)
 
@@ -306,7 +311,7 @@ def test_read_matrix__is_the_same_for_batches_of_any_size(monkeypatch):
     table = pd.DataFrame(rng.normal(size=(200, 7)).round(3), [f"g{row}" for row in range(200)], ids)
     table = table.mask(rng.random(table.shape) < 0.1)
     expected = table.to_numpy(np.float32).T
-    monkeypatch.setattr(text_table, "_CHUNK_BYTES", 37)
+    monkeypatch.setattr(text_chunks, "CHUNK_BYTES", 37)
     monkeypatch.setattr(parquet_table, "_CELLS_A_BATCH", 20)
     monkeypatch.setattr(parquet_table, "_MIN_ROWS_A_BATCH", 3)
     for oriented in (table, table.T):

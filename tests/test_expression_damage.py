@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expression_tables import SAMPLES, assert_is_the_cohort, frame, parquet, read, read_one, text
-from oncoarena.assays import text_table
+from oncoarena.assays import text_chunks, text_table
 from oncoarena.errors import InputError
 
 # What a damaged file may do: give a sound cohort (a changed digit is a digit), or be refused.
@@ -145,7 +145,7 @@ def assert_both_paths_agree(raw: bytes, chunk_bytes: int) -> None:
     ]:
         for missing in ("allow", "refuse"):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(text_table, "_CHUNK_BYTES", chunk_bytes)
+                patch.setattr(text_chunks, "CHUNK_BYTES", chunk_bytes)
                 by_chunks = outcome(reader, raw, missing_values=missing, **keys)
                 patch.setattr(text_table, "_NARROW_FIELDS", 0)
                 assert outcome(reader, raw, missing_values=missing, **keys) == by_chunks

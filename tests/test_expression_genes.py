@@ -69,7 +69,17 @@ def test_read_object__takes_the_only_column_of_numbers():
         assert found.values.dtype == np.float32
         assert found.features["id"].tolist() == ["TP53", "MYC", "KRAS"]
         assert found.features["chrom"].tolist() == ["chr17", "chr8", ""]
-        assert found.qc == {"n_features": 3, "n_missing": 0, "n_zero": 1, "total": 4.5}
+        assert found.qc == {
+            "layout": "table",
+            "feature_type": "gene",
+            "quantity": "log2(values + 1)",
+            "n_features": 3,
+            "n_detected": 2,
+            "n_missing": 0,
+            "missing_rate": 0.0,
+            "n_zero": 1,
+            "total": 4.5,
+        }
 
 
 def test_read_object__reads_parquet_and_the_columns_that_are_named():
@@ -121,7 +131,8 @@ def test_read_object__only_column_may_be_without_any_value_where_that_is_allowed
     for content in ("gene\ttpm\nA\tNA\nB\t\n", parquet(pd.DataFrame({"tpm": [np.nan] * 2}, ["A", "B"]))):
         found = read_one(content, missing_values="allow")
         assert np.isnan(found.values).tolist() == [True, True]
-        assert found.qc == {"n_features": 2, "n_missing": 2, "n_zero": 0, "total": 0.0}
+        assert (found.qc["n_missing"], found.qc["missing_rate"]) == (2, 1.0)
+        assert (found.qc["n_detected"], found.qc["total"]) == (0, 0.0)
 
 
 def test_read_object__only_column_of_strings_in_parquet_is_refused_by_its_type():

@@ -11,6 +11,20 @@ class InputError(Exception):
     """
 
 
+class BadObject(InputError):
+    """An object that cannot be trusted: damaged, cut short, unsorted, of another genome.
+
+    ``offset`` is the byte of the object at which this was found, or None where it concerns the whole.
+    """
+
+    def __init__(self, message: str, offset: int | None = None):
+        super().__init__(message, offset)
+        self.offset = offset
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
 class NotApplicable(Exception):
     """A hypothesis refuses a cohort for a stated reason, e.g. "needs block coverage".
 

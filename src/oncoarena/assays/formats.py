@@ -1,8 +1,13 @@
-"""Which format a table of numbers is in: delimited text, gzipped or not, or Parquet."""
+"""Which format a table of numbers is in: delimited text or GCT, gzipped or not, Parquet, or AnnData."""
 
+import codecs
+import contextlib
 import gzip
+import zlib
+from collections.abc import Callable
 from typing import BinaryIO
 
+from oncoarena.assays.gct import VERSIONS, GctTable
 from oncoarena.assays.parquet_table import ParquetTable
 from oncoarena.assays.tables import Table
 from oncoarena.assays.text_table import TextTable
@@ -11,7 +16,6 @@ from oncoarena.errors import InputError
 _FOREIGN_FORMATS = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
-    b"\x89HDF": "an HDF5 file",
     b"BZh": "compressed by bzip2",
     b"\xfd7zXZ": "compressed by xz",
     b"\x28\xb5\x2f\xfd": "compressed by zstd",
@@ -20,22 +24,42 @@ _FOREIGN_FORMATS = {
 }
 
 
-def open_table(stream: BinaryIO, source: str, id_column: str | None = None) -> Table:
+def open_table(
+    stream: BinaryIO,
+    source: str,
+    id_column: str | None = None,
+    bare: Callable[[list[bytes]], tuple[str, ...] | None] | None = None,
+) -> Table:
     """Recognise the format of a stream by its first bytes and read the header.
 
     ``id_column`` names the column of row ids; by default it is the first column of a text, and the
-    index or the first column of strings of a Parquet file. Raises InputError.
+    index or the first column of strings of a Parquet file. ``bare`` see ``TextTable``. Raises InputError.
     """
-    start = stream.read(8)
-    stream.seek(0)
+    start = _first_bytes(stream)
     if start.startswith(b"PAR1"):
         return ParquetTable(stream, source, id_column)
+    if start.startswith(b"\x89HDF"):
+        from oncoarena.assays.h5ad import H5adTable
+
+        return H5adTable(stream, source)
     if start.startswith(b"\x1f\x8b"):
         stream = gzip.GzipFile(fileobj=stream)
+        with contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):  # told by its line when it is read
+            start = stream.peek(8)[:8]
     for magic, name in _FOREIGN_FORMATS.items():
         if start.startswith(magic):
             raise InputError(
                 f"{source}: this is {name}; expected tab- or comma-separated UTF-8 text (gzipped or not), "
-                "or Parquet. Export it in one of these forms."
+                "GCT, Parquet or AnnData (.h5ad). Export it in one of these forms."
             )
-    return TextTable(stream, source, id_column)
+    if start.removeprefix(codecs.BOM_UTF8).startswith(VERSIONS):
+        return GctTable(stream, source, id_column)
+    return TextTable(stream, source, id_column, bare)
+
+
+def _first_bytes(stream: BinaryIO) -> bytes:
+    if hasattr(stream, "peek") and len(start := stream.peek(8)) >= 8:
+        return start[:8]
+    start = stream.read(8)
+    stream.seek(0)
+    return start

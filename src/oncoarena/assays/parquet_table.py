@@ -36,10 +36,10 @@ class ParquetTable(Table):
                     "expected strings. Write the ids as strings."
                 )
         self._names = names
-        self._id_name = names[self._id_index]
-        if names.count(self._id_name) > 1:
+        self.id_name = names[self._id_index]
+        if names.count(self.id_name) > 1:
             raise InputError(
-                f"{source}: {names.count(self._id_name)} columns named {self._id_name!r}; expected one column of ids."
+                f"{source}: {names.count(self.id_name)} columns named {self.id_name!r}; expected one column of ids."
             )
         self._indices = [index for index in range(len(names)) if index != self._id_index]
         self.columns = tuple(
@@ -49,8 +49,11 @@ class ParquetTable(Table):
     def numeric_columns(self) -> list[int]:
         return [i for i, index in enumerate(self._indices) if _is_numeric(self._types[index])]
 
-    def batches(self, columns: Sequence[int], wanted: Container[str] | None = None) -> Iterator[RowBatch]:
+    def batches(
+        self, columns: Sequence[int], wanted: Container[str] | None = None, texts: Sequence[int] = ()
+    ) -> Iterator[RowBatch]:
         names = []
+        text_names = [self._names[self._indices[position]] for position in texts]
         for position in columns:
             index = self._indices[position]
             kind = self._types[index]
@@ -63,13 +66,13 @@ class ParquetTable(Table):
         iterator = self._guard(
             lambda: self._file.iter_batches(
                 batch_size=max(_MIN_ROWS_A_BATCH, _CELLS_A_BATCH // (len(names) + 1)),
-                columns=[self._id_name, *names],
+                columns=[self.id_name, *names, *text_names],
                 use_threads=False,
             )
         )
         number = 1
         while (batch := self._guard(lambda: next(iterator, None))) is not None:
-            raw_ids = self._guard(batch.column(self._id_name).to_pylist)
+            raw_ids = self._guard(batch.column(self.id_name).to_pylist)
             ids = [self._row_id(raw_id, row) for row, raw_id in enumerate(raw_ids, number)]
             rows = [row for row, name in enumerate(ids) if wanted is None or name in wanted]
             if rows:
@@ -79,7 +82,12 @@ class ParquetTable(Table):
                 for position, name in enumerate(names):
                     column = batch.column(index_of[name])
                     values[:, position] = self._guard(partial(_as_float64, column, kept))
-                yield RowBatch([ids[row] for row in rows], [number + row for row in rows], values)
+                strings = tuple(
+                    self._guard(partial(_as_strings, batch.column(index_of[name]), kept))
+                    for name in text_names
+                )
+                kept_ids = pa.array([ids[row] for row in rows], pa.string())
+                yield RowBatch(kept_ids, [number + row for row in rows], values, strings)
             number += len(ids)
 
     def _default_id_index(self, schema: pa.Schema, names: list[str]) -> int:
@@ -108,6 +116,11 @@ class ParquetTable(Table):
 def _as_float64(column: pa.Array, rows: pa.Array | None) -> np.ndarray:
     column = column if rows is None else column.take(rows)
     return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _as_strings(column: pa.Array, rows: pa.Array | None) -> pa.Array:
+    column = column if rows is None else column.take(rows)
+    return column.cast(pa.string()).fill_null("")
 
 
 def _is_numeric(kind: pa.DataType) -> bool:

@@ -3,31 +3,66 @@
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 
 from oncoarena.errors import InputError
+
+SYMBOL_COLUMNS = ("gene_name", "gene_symbol", "hgnc_symbol", "external_gene_name", "symbol")
+"""Names of columns that hold the symbols of genes."""
+
+MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "None")
+"""Cells that mean "not measured"."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
 class RowBatch:
-    """Consecutive rows: ``ids``, their ``numbers`` in the file from 1, and (n_rows, n_columns) float64
-    ``values``, NaN where missing."""
+    """Consecutive rows of a table.
 
-    ids: list[str]
+    ``names`` (n_rows,) strings are the ids of the rows, ``numbers`` their places in the file from 1, ``values``
+    (n_rows, n_columns) float64 with NaN where missing, and ``texts`` columns of (n_rows,) strings. ``raw`` holds the
+    bytes of the rows where each is one plain line of a text; ``is_known`` tells that names and texts are those of the
+    known table (see ``TextTable.batches``).
+    """
+
+    names: pa.Array
     numbers: Sequence[int]
     values: np.ndarray
+    texts: tuple[pa.Array, ...] = ()
+    raw: bytes | None = None
+    is_known: bool = False
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The ids of the rows as a list."""
+        return self.names.to_pylist()
 
 
 class Table(ABC):
-    """What both formats have in common.
+    """What all formats have in common.
 
-    ``columns`` are the names of all columns but that of the row ids; ``n_rows`` and ``first_ids`` tell of
-    the rows read so far.
+    ``columns`` are the names of all columns but that of the row ids, which is ``id_name``; ``is_bare`` tells
+    whether they are not from a header. ``n_rows`` and ``first_ids`` tell of the rows read so far, ``is_whole``
+    whether the last of them is complete, as far as can be seen.
     """
 
     row_word: str
     columns: tuple[str, ...]
+    id_name: str
+    is_bare = False
+    is_whole = True
+    orientation: str | None = None
+    """``genes_x_samples`` or ``samples_x_genes`` where the format says so."""
+    symbol_names = SYMBOL_COLUMNS
+    """Columns that may hold the symbols of genes, where rows are genes."""
+    column_symbols: pa.Array | None = None
+    """Symbols of the genes in ``columns``, where the format knows."""
+    column_place: tuple[list[str], np.ndarray, np.ndarray] | None = None
+    """Places (chrom, start, end) of the genes in ``columns``, where the format knows."""
     _indices: list[int]
 
     def __init__(self, source: str):
@@ -40,8 +75,13 @@ class Table(ABC):
         """Find the columns that hold numbers (positions in ``columns``), as far as types or first rows tell."""
 
     @abstractmethod
-    def batches(self, columns: Sequence[int], wanted: Container[str] | None = None) -> Iterator[RowBatch]:
-        """Yield the rows, once: the given ``columns`` of the rows whose id is ``wanted`` (None: of all)."""
+    def batches(
+        self, columns: Sequence[int], wanted: Container[str] | None = None, texts: Sequence[int] = ()
+    ) -> Iterator[RowBatch]:
+        """Yield the rows, once: the given ``columns`` of the rows whose id is ``wanted`` (None: of all).
+
+        ``texts`` are columns to read as strings beside the ids.
+        """
 
     def place(self, row: int, column: str) -> str:
         """Name a cell for a message."""

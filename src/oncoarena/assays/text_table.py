@@ -9,10 +9,8 @@ split line by line, and what Arrow refuses is parsed cell by cell: that names th
 
 import codecs
 import csv
-import gzip
 import re
-import zlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import BinaryIO, NoReturn
@@ -21,14 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from oncoarena.assays.tables import RowBatch, Table, check_id, find_id_column
+from oncoarena.assays.known_table import KnownTable, LeadingFields, read_known
+from oncoarena.assays.tables import MISSING, RowBatch, Table, check_id, find_id_column
+from oncoarena.assays.text_chunks import read_chunks
 from oncoarena.errors import InputError
 
-MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "None")
-"""Cells that mean "not measured"."""
-
-_CHUNK_BYTES = 8 << 20
-_MAX_LINE_BYTES = 256 << 20
 _SNIFFED_ROWS = 1000
 # Of wider rows, splitting off the id costs less than a column of Arrow for every field.
 _NARROW_FIELDS = 100
@@ -38,13 +33,23 @@ _NUMBER = re.compile(rb"[-+]?((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|inf(inity)?|nan)"
 
 
 class TextTable(Table):
-    """Delimited text."""
+    """Delimited text.
+
+    ``bare``, where given, is asked for the names of the columns of a file that has no header, by the fields of its
+    first line; it returns None where that line is a header.
+    """
 
     row_word = "line"
 
-    def __init__(self, stream: BinaryIO, source: str, id_column: str | None = None):
+    def __init__(
+        self,
+        stream: BinaryIO,
+        source: str,
+        id_column: str | None = None,
+        bare: Callable[[list[bytes]], tuple[str, ...] | None] | None = None,
+    ):
         super().__init__(source)
-        self._chunks = _chunks(stream, source)
+        self._chunks = self._watched(read_chunks(stream, source))
         header_number, header, first_row = self._read_start()
         self._header_number = header_number
         self._delimiter = next((d for d in (b"\t", b",", b";") if d in header), None)
@@ -54,6 +59,11 @@ class TextTable(Table):
                 "field only; expected names separated by tabs or commas. Is this the right file?"
             )
         fields = self._split(header, header_number)
+        named = bare(fields) if bare is not None else None
+        if named is not None:
+            self._give_back(header_number, header, first_row)
+            self.is_bare = True
+            fields, first_row = [name.encode() for name in named], None
         self._n_header = len(fields)
         while fields and not fields[-1].strip():
             fields.pop()
@@ -66,6 +76,7 @@ class TextTable(Table):
         self._n_most = max(self._n_fields, self._n_header)
         self._id_index = 0 if id_column is None else find_id_column(names, id_column, source)
         self._indices = [index for index in range(self._n_fields) if index != self._id_index]
+        self.id_name = names[self._id_index]
         self.columns = tuple(
             check_id(names[index], source, f"line {header_number}, field {index + 1}", "column name")
             for index in self._indices
@@ -88,22 +99,49 @@ class TextTable(Table):
             and all(cell in missing or _NUMBER.fullmatch(cell) for cell in column)
         ]
 
-    def batches(self, columns: Sequence[int], wanted: Container[str] | None = None) -> Iterator[RowBatch]:
+    def batches(
+        self,
+        columns: Sequence[int],
+        wanted: Container[str] | None = None,
+        texts: Sequence[int] = (),
+        known: KnownTable | None = None,
+    ) -> Iterator[RowBatch]:
+        """See ``Table.batches``; rows that begin as the ``known`` ones are read fast and give the same."""
         is_narrow = wanted is None and self._n_fields <= _NARROW_FIELDS
+        if known is not None and known.fields != self.leading_fields(columns, texts):
+            known = None
+        first_row = 0
         for first, text in self._chunks:
-            batch = self._read_plain(first, text, columns) if is_narrow else None
+            batch = read_known(first, text, known, first_row) if known is not None else None
+            if batch is not None:
+                self.n_rows += len(batch.names)
+            elif is_narrow:
+                batch = self._read_plain(first, text, columns, texts)
             if batch is None:
-                batch = self._read_lines(first, text, columns, wanted)
-            if batch.ids:
+                batch = self._read_lines(first, text, columns, wanted, texts)
+            if len(batch.names):
                 yield batch
+            first_row += len(batch.names)
 
-    def _read_plain(self, first: int, text: bytes, columns: Sequence[int]) -> RowBatch | None:
+    def leading_fields(self, columns: Sequence[int], texts: Sequence[int]) -> LeadingFields | None:
+        """Say how rows are split for ``known_table``; None for a table that it does not serve."""
+        if self._delimiter != b"\t" or self._n_fields > _NARROW_FIELDS:
+            return None
+        indices = (self._id_index, *(self._indices[position] for position in texts))
+        return LeadingFields(self._n_fields, indices, tuple(self._indices[position] for position in columns))
+
+    def _read_plain(
+        self, first: int, text: bytes, columns: Sequence[int], texts: Sequence[int]
+    ) -> RowBatch | None:
         """Read lines by Arrow; None where one is blank, quoted, ragged or wrong: see ``_read_lines``."""
         if b'"' in text or text.startswith(codecs.BOM_UTF8):
             return None
         names = [str(index) for index in range(self._n_fields)]
-        id_name = names[self._id_index]
-        types = {id_name: pa.string(), **{names[self._indices[p]]: pa.float64() for p in columns}}
+        read = [
+            (names[self._id_index], pa.string()),
+            *((names[self._indices[position]], pa.string()) for position in texts),
+            *((names[self._indices[position]], pa.float64()) for position in columns),
+        ]
         try:
             table = pyarrow.csv.read_csv(
                 pa.BufferReader(text),
@@ -112,40 +150,51 @@ class TextTable(Table):
                     delimiter=self._delimiter.decode(), quote_char=False, ignore_empty_lines=False
                 ),
                 pyarrow.csv.ConvertOptions(
-                    column_types=types, include_columns=list(types), null_values=list(MISSING)
+                    column_types=dict(read), include_columns=list(dict(read)), null_values=list(MISSING)
                 ),
             )
         except pa.ArrowInvalid:
             return None
-        ids = table.column(0).to_pylist()
+        found = dict(zip(table.column_names, table.columns, strict=True))
+        ids = found[read[0][0]].combine_chunks()
         # One look at all of them is cheaper than one at each.
-        joined = "".join(ids)
-        if not joined.isprintable():
-            return None
-        bare = ids
-        if any(mark in joined for mark in _BLANK.decode()):
-            bare = [name.strip(_BLANK.decode()) for name in ids]
-            ids = [name.strip() for name in ids]
-        if "" in bare:
-            return None
+        if not _is_plain_ascii(ids):
+            listed = ids.to_pylist()
+            joined = "".join(listed)
+            if not joined.isprintable():
+                return None
+            bare = listed
+            if any(mark in joined for mark in _BLANK.decode()):
+                bare = [name.strip(_BLANK.decode()) for name in listed]
+                ids = pa.array([name.strip() for name in listed], pa.string())
+            if "" in bare:
+                return None
         self.n_rows += len(ids)
-        self.first_ids += ids[: 5 - len(self.first_ids)]
+        self.first_ids += ids[: 5 - len(self.first_ids)].to_pylist()
+        strings = tuple(found[name].combine_chunks() for name, _ in read[1 : len(texts) + 1])
         values = np.empty((len(ids), len(columns)))
-        for position, column in enumerate(table.columns[1:]):
-            values[:, position] = column.to_numpy()
-        return RowBatch(ids, range(first, first + len(ids)), values)
+        for position, (name, _) in enumerate(read[len(texts) + 1 :]):
+            values[:, position] = found[name].to_numpy()
+        return RowBatch(ids, range(first, first + len(ids)), values, strings, text)
 
     def _read_lines(
-        self, first: int, text: bytes, columns: Sequence[int], wanted: Container[str] | None
+        self,
+        first: int,
+        text: bytes,
+        columns: Sequence[int],
+        wanted: Container[str] | None,
+        texts: Sequence[int],
     ) -> RowBatch:
         """Read line by line what may be quoted, blank, ragged or wrong. Raises InputError."""
         indices = [self._indices[position] for position in columns]
         pick = itemgetter(*indices) if len(indices) > 1 else (lambda fields: (fields[indices[0]],))
-        whole_rows = self._id_index == 0 and indices == list(range(1, self._n_fields))
+        text_indices = [self._indices[position] for position in texts]
+        whole_rows = not texts and self._id_index == 0 and indices == list(range(1, self._n_fields))
         delimiter, n_fields = self._delimiter, self._n_fields
         ids: list[str] = []
         numbers: list[int] = []
         cells: list[bytes] = []
+        strings: list[list[str]] = [[] for _ in texts]
         for number, line in enumerate(text.split(b"\n"), first):
             if self._is_blank(line):
                 continue
@@ -154,7 +203,7 @@ class TextTable(Table):
                 raw_id, rest = line.split(delimiter, 1)
             else:
                 fields = self._fields(line, number)
-                raw_id, picked = fields[self._id_index], pick(fields)
+                raw_id, picked = fields[self._id_index], pick(fields) if indices else ()
                 if quoted:
                     self._check_no_delimiter(picked, number, columns)
                 rest = delimiter.join(picked)
@@ -163,7 +212,10 @@ class TextTable(Table):
                 ids.append(name)
                 numbers.append(number)
                 cells.append(rest)
-        return RowBatch(ids, numbers, self._parse(cells, numbers, columns))
+                for column, index in zip(strings, text_indices, strict=True):
+                    column.append(self._decode(fields[index], number, "text"))
+        found = tuple(pa.array(column, pa.string()) for column in strings)
+        return RowBatch(pa.array(ids, pa.string()), numbers, self._parse(cells, numbers, columns), found)
 
     def _read_start(self) -> tuple[int, bytes, tuple[int, bytes] | None]:
         """Find the header and the first row under it; give the row back to the chunks."""
@@ -187,6 +239,20 @@ class TextTable(Table):
             found = f"{n_comments} comment lines (#) and nothing else" if n_comments else "nothing"
             raise InputError(f"{self.source}: the file is empty: expected a header and rows, found {found}.")
         return *header, None
+
+    def _give_back(self, number: int, line: bytes, next_row: tuple[int, bytes] | None) -> None:
+        """Put a line that was taken for the header back before the rows."""
+        if next_row is None:
+            self._chunks = iter([(number, line)])
+            return
+        first, text = next(self._chunks)
+        # Blank lines keep the numbers of the lines right.
+        self._chunks = chain([(number, line + b"\n" * (first - number) + text)], self._chunks)
+
+    def _watched(self, chunks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        for number, text in chunks:
+            self.is_whole = text.endswith(b"\n")
+            yield number, text
 
     def _accept_row_names(self, row: list[bytes], number: int, fields: list[bytes]) -> None:
         """Give R's unnamed column of row names, which its header leaves out, an empty name."""
@@ -281,46 +347,11 @@ class TextTable(Table):
         )
 
 
-def _chunks(stream: BinaryIO, source: str) -> Iterator[tuple[int, bytes]]:
-    """Yield (number of the first line, lines that end by a newline only), a few megabytes at a time."""
-    number, rest = 1, b""
-    while True:
-        try:
-            data = stream.read(_CHUNK_BYTES)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(
-                f"{source}: the gzip stream is truncated or damaged after line {number - 1} ({error}). "
-                "Copy or download the file again."
-            ) from None
-        if number == 1 and not rest:
-            data = data.removeprefix(codecs.BOM_UTF8)
-        last = not data
-        data = rest + data
-        end = len(data) if last else data.rfind(b"\n") + 1
-        text, rest = data[:end], data[end:]
-        if len(rest) > _MAX_LINE_BYTES:
-            raise InputError(
-                f"{source}: line {number} is longer than {_MAX_LINE_BYTES >> 20} MB. Is this a table of text?"
-            )
-        if b"\r" in text:
-            text = _without_carriage_returns(text, number, source)
-        if text:
-            yield number, text
-        if last:
-            return
-        number += text.count(b"\n")
-
-
-def _without_carriage_returns(text: bytes, number: int, source: str) -> bytes:
-    """Give every line the end of Unix; ``number`` is that of the first line. Raises InputError."""
-    text = text.replace(b"\r\n", b"\n")
-    if b"\r" not in text:
-        return text
-    lines = [line.rstrip(b"\r") for line in text.split(b"\n")]
-    for offset, line in enumerate(lines):
-        if b"\r" in line:
-            raise InputError(
-                f"{source}: line {number + offset}: a carriage return that ends no line (old Mac line "
-                "ends?). Convert the line ends to \\n."
-            )
-    return b"\n".join(lines)
+def _is_plain_ascii(names: pa.Array) -> bool:
+    """Tell whether all names are visible ASCII without blanks and delimiters, and none is empty."""
+    _, offsets, data = names.buffers()
+    ends = np.frombuffer(offsets, np.int32)[names.offset : names.offset + len(names) + 1]
+    text = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] if data is not None else np.empty(0, np.uint8)
+    if not len(text) or (ends[1:] == ends[:-1]).any() or text.min() <= 0x20 or text.max() >= 0x7F:
+        return False
+    return not ((text == ord(",")) | (text == ord(";"))).any()
