@@ -1,11 +1,13 @@
 """Devices, threads and seeds: decided in one place, before a framework is loaded."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
 from oncoarena import compute
+from oncoarena.errors import InputError
 
 
 def test_spawn_seed__depends_on_every_name_and_on_the_order():
@@ -66,14 +68,45 @@ def test_prepare_framework__asks_for_no_gpu_where_there_is_none(framework):
     assert done.stdout.strip() in ("cpu", "cuda")
 
 
-def test_object_map__one_worker_is_the_builtin():
-    with compute.object_map(1, 1000) as map_objects:
-        assert map_objects is map
+def halve(number):
+    if number < 0:
+        raise InputError(f"{number} is negative")
+    return [number / 2]
 
 
-def test_object_map__keeps_the_order_of_the_input():
-    with compute.object_map(2, 1000) as map_objects:
-        assert list(map_objects(abs, [-3, 1, -2])) == [3, 1, 2]
+def join(first, second):
+    return first + second
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_object_pool__parts_are_joined_in_order_and_an_error_is_an_outcome(n_workers):
+    jobs = [compute.ObjectJob(tuple(range(n_parts)), halve, join, tuple) for n_parts in (1, 2, 3, 7)] + [
+        compute.ObjectJob((4, -1, 6), halve, join, tuple)
+    ]
+    with compute.object_pool(n_workers, 1000) as pool:
+        outcomes = dict(pool(jobs))
+    assert sorted(outcomes) == [0, 1, 2, 3, 4]
+    for number, n_parts in enumerate((1, 2, 3, 7)):
+        assert outcomes[number] == tuple(part / 2 for part in range(n_parts))
+    assert isinstance(outcomes[4], InputError)
+    assert str(outcomes[4]) == "-1 is negative"
+
+
+def end_the_process(_):
+    os._exit(1)
+
+
+def test_object_pool__job_that_kills_its_workers_has_failed_and_the_others_have_not():
+    jobs = [
+        compute.ObjectJob((0,), halve, join, tuple),
+        compute.ObjectJob((0,), end_the_process, join, tuple),
+        compute.ObjectJob((8,), halve, join, tuple),
+    ]
+    with compute.object_pool(2, 1000) as pool:
+        outcomes = dict(pool(jobs))
+    assert outcomes[0] == (0.0,)
+    assert outcomes[2] == (4.0,)
+    assert type(outcomes[1]).__name__ == "KilledWorker"
 
 
 def test_prepare_framework__tensorflow_may_be_prepared_again_after_it_has_computed():

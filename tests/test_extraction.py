@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from oncoarena import store
-from oncoarena.compute import object_map
+from oncoarena.compute import object_pool
 from oncoarena.errors import InputError
-from oncoarena.extraction import extract_shard, freeze_blocks, shards_of
+from oncoarena.extraction import extract_shard
+from oncoarena.freezing import admitted_samples, freeze_blocks
+from oncoarena.plan import plan_shards
 from oncoarena.study import AssayPlan, assay_from_dict, assay_module
 
 Options = assay_module("expression").Options
@@ -16,6 +18,7 @@ Options = assay_module("expression").Options
 def write_objects(folder, profiles):
     """One file a sample; ``profiles`` maps a sample to its {gene: value} in the order of the file."""
     rows = []
+    folder.mkdir(exist_ok=True)
     for name, genes in profiles.items():
         path = folder / f"{name}.tsv"
         path.write_text("gene\tvalue\n" + "".join(f"{gene}\t{value}\n" for gene, value in genes.items()))
@@ -23,14 +26,14 @@ def write_objects(folder, profiles):
     return pd.DataFrame(rows, columns=["sample_id", "file"])
 
 
-def freeze(folder, samples, plan, shard_samples=2, map_objects=map):
+def freeze(folder, samples, plan, shard_samples=2, **options):
     shards = []
-    for number in range(shards_of(len(samples), shard_samples)):
-        rows = samples.iloc[number * shard_samples : (number + 1) * shard_samples]
-        extract_shard(plan, rows, str(folder / f"shards/{number}"), map_objects)
+    for number, shard in enumerate(plan_shards(plan, samples, shard_samples, 1000)):
+        rows = samples.iloc[shard["first"] : shard["end"]]
+        extract_shard(plan, rows, str(folder / f"shards/{number}"), **options)
         shards.append(str(folder / f"shards/{number}/receipt.json"))
-    receipt = freeze_blocks(plan, shards, str(folder / "blocks"), str(folder / "blocks/expression.json"))
-    return receipt, store.read_json(receipt["blocks"]["expression"])
+    receipt = freeze_blocks(plan, shards, str(folder / "blocks"), str(folder / f"blocks/{plan.name}.json"))
+    return receipt, store.read_json(next(iter(receipt["blocks"].values())))
 
 
 PROFILES = {
@@ -78,8 +81,8 @@ def test_extract_shard__several_workers_give_what_one_gives(tmp_path):
     samples = write_objects(tmp_path, PROFILES)
     plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
     _, alone = freeze(tmp_path / "alone", samples, plan)
-    with object_map(2, 2000) as map_objects:
-        _, together = freeze(tmp_path / "together", samples, plan, map_objects=map_objects)
+    with object_pool(2, 2000) as pool:
+        _, together = freeze(tmp_path / "together", samples, plan, pool=pool)
     assert alone["digest"] == together["digest"]
 
 
@@ -91,12 +94,119 @@ def test_extract_shard__every_bad_object_is_named_with_its_sample(tmp_path):
     with pytest.raises(InputError) as caught:
         extract_shard(plan, samples, str(tmp_path / "shard"))
     lines = str(caught.value).splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert "sample s1" in lines[0]
     assert "'x1'" in lines[0]
     assert "sample s3" in lines[1]
     assert "there is no such file" in lines[1]
+    assert "on_bad_sample: exclude" in lines[2]
     assert not (tmp_path / "shard/receipt.json").exists()
+
+
+def test_extract_shard__excluded_sample_is_told_with_its_reason_and_the_others_are_as_without_it(tmp_path):
+    samples = write_objects(tmp_path, PROFILES)
+    (tmp_path / "s2.tsv").write_text("gene\tvalue\na\tx1\n")
+    plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
+    receipt, block = freeze(tmp_path / "with", samples, plan, 3, on_bad_sample="exclude")
+    _, without = freeze(tmp_path / "without", samples.iloc[[0, 2]], plan, 3)
+    assert block["digest"] == without["digest"]
+    (excluded,) = receipt["excluded"]
+    assert excluded["sample_id"] == "s2"
+    assert "'x1'" in excluded["reason"]
+    quality = store.read_table(receipt["qc"]).set_index("sample_id")
+    assert quality["status"].to_dict() == {"s1": "read", "s2": "quarantined", "s3": "read"}
+    sheet = pd.DataFrame(
+        {"sample_id": ["s1", "s2", "s3"], "patient_id": ["p1", "p2", "p3"], "label": list("aba")}
+    )
+    uri = str(tmp_path / "with/blocks/expression.json")
+    with pytest.raises(InputError, match="without 1 excluded samples: column 'label': only one label"):
+        admitted_samples(sheet, [uri])
+    sheet["label"] = list("abc")
+    assert admitted_samples(sheet, [uri])["sample_id"].tolist() == ["s1", "s3"]
+
+
+def test_extract_shard__all_objects_bad_is_an_error_even_where_bad_ones_are_excluded(tmp_path):
+    samples = write_objects(tmp_path, {"s1": {"a": "x"}})
+    plan = AssayPlan("expression", Options(), column="file")
+    with pytest.raises(InputError, match="sample s1"):
+        extract_shard(plan, samples, str(tmp_path / "shard"), on_bad_sample="exclude")
+
+
+def test_extract_shard__next_attempt_reads_only_what_was_not_read(tmp_path, capsys):
+    samples = write_objects(tmp_path, PROFILES)
+    good = (tmp_path / "s2.tsv").read_text()
+    (tmp_path / "s2.tsv").write_text("gene\tvalue\na\tx1\n")
+    plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
+    _, undisturbed = freeze(tmp_path / "undisturbed", write_objects(tmp_path / "s", PROFILES), plan, 3)
+    with pytest.raises(InputError, match="sample s2"):
+        freeze(tmp_path / "again", samples, plan, 3)
+    (tmp_path / "s2.tsv").write_text(good)
+    capsys.readouterr()
+    _, mended = freeze(tmp_path / "again", samples, plan, 3)
+    said = capsys.readouterr().out
+    assert "2 objects were read by an earlier attempt" in said
+    assert "1 of 1 objects" in said
+    assert mended["digest"] == undisturbed["digest"]
+    assert not (tmp_path / "again/shards/0/objects").exists()
+
+
+def test_extract_shard__object_that_changed_is_read_again(tmp_path):
+    samples = write_objects(tmp_path, PROFILES)
+    (tmp_path / "s3.tsv").write_text("gene\tvalue\na\tx1\n")
+    plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
+    with pytest.raises(InputError, match="sample s3"):
+        freeze(tmp_path, samples, plan, 3)
+    write_objects(tmp_path, {**PROFILES, "s1": {"a": 100, "b": 2, "c": 3}})
+    _, receipt = freeze(tmp_path, samples, plan, 3)
+    assert store.open_block(receipt).values[0, 0] == 100
+
+
+def test_extract_shard__error_that_nobody_foresaw_is_quarantined_with_its_traceback(
+    tmp_path, capfd, monkeypatch
+):
+    samples = write_objects(tmp_path, PROFILES)
+    module = assay_module("expression")
+    read = module.read_object
+
+    def read_or_fail(stream, source, *arguments, **options):
+        if source.endswith("s2.tsv"):
+            raise ZeroDivisionError("what a library may raise")
+        return read(stream, source, *arguments, **options)
+
+    monkeypatch.setattr(module, "read_object", read_or_fail)
+    plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
+    receipt, _ = freeze(tmp_path, samples, plan, 3, on_bad_sample="exclude")
+    assert "ZeroDivisionError: what a library may raise" in receipt["excluded"][0]["reason"]
+    assert "Traceback" in capfd.readouterr().out
+
+
+def test_freeze_blocks__samples_measured_in_different_terms_are_refused(tmp_path):
+    salmon = "Name\tLength\tEffectiveLength\tTPM\tNumReads\nt1\t100\t90.0\t10.0\t5.0\n"
+    htseq = "t1\t10\n__no_feature\t1\n__ambiguous\t0\n__too_low_aQual\t0\n__not_aligned\t0\n__alignment_not_unique\t0\n"
+    rows = []
+    for name, text in (("s1", salmon), ("s2", htseq)):
+        (tmp_path / f"{name}.tsv").write_text(text)
+        rows.append((name, str(tmp_path / f"{name}.tsv")))
+    samples = pd.DataFrame(rows, columns=["sample_id", "file"])
+    plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
+    with pytest.raises(InputError, match=r"samples differ in quantity: .* in sample s1, .* in sample s2"):
+        freeze(tmp_path, samples, plan)
+
+
+def test_plan_shards__a_shard_ends_by_bytes_or_by_count(tmp_path):
+    rows = []
+    for number, n_bytes in enumerate([400, 700, 10, 10, 10, 10, 2000, 1]):
+        (tmp_path / f"{number}").write_bytes(b"x" * n_bytes)
+        rows.append((f"s{number}", str(tmp_path / f"{number}")))
+    samples = pd.DataFrame(rows, columns=["sample_id", "file"])
+    plan = AssayPlan("expression", Options(), column="file")
+    shards = plan_shards(plan, samples, 3, 1e-6)
+    assert [(shard["first"], shard["end"], shard["n_bytes"]) for shard in shards] == [
+        (0, 2, 1100),
+        (2, 5, 30),
+        (5, 7, 2010),
+        (7, 8, 1),
+    ]
 
 
 def test_extract_shard__matrix_with_annotation_and_extra_samples(tmp_path):

@@ -1,102 +1,34 @@
 """The store against a real S3 server on the loopback address."""
 
-import os
-import signal
-import socket
-import subprocess
-import sysconfig
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from object_store import s3_environment, s3_server
 from oncoarena import store
 from oncoarena.cohort import feature_table
 from oncoarena.errors import InputError
-from oncoarena.extraction import extract_shard, freeze_blocks
+from oncoarena.extraction import extract_shard
+from oncoarena.freezing import freeze_blocks
 from oncoarena.runs import run_part, write_splits
 from oncoarena.specs import TrainingSpec
 from oncoarena.splits import SplitPlan, make_splits
 from oncoarena.study import AssayPlan, assay_module
 from studies import SPEC
 
-KEYS = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret"}
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("weed")) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    """A bucket on SeaweedFS; all its ports are on loopback, its data in a fresh folder."""
-    folder = tmp_path_factory.mktemp("weed")
-    ports = {
-        name: free_port()
-        for name in ("s3", "master", "filer", "volume", "s3g", "masterg", "filerg", "volumeg")
-    }
-    command = [
-        str(Path(sysconfig.get_path("scripts"), "weed")),
-        "mini",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-s3.port={ports['s3']}",
-        f"-master.port={ports['master']}",
-        f"-filer.port={ports['filer']}",
-        f"-volume.port={ports['volume']}",
-        f"-s3.port.grpc={ports['s3g']}",
-        f"-master.port.grpc={ports['masterg']}",
-        f"-filer.port.grpc={ports['filerg']}",
-        f"-volume.port.grpc={ports['volumeg']}",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-        "-webdav=false",
-        "-admin.ui=false",
-        "-master.telemetry=false",
-        "-volume.max=0",
-        "-volume.preStopSeconds=0",
-        "-bucket=genomics",
-    ]
-    with open(folder / "log", "wb") as log:
-        server = subprocess.Popen(command, env=os.environ | KEYS, stdout=log, stderr=log, cwd=folder)
-    changed = KEYS | {
-        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports['s3']}",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = {name: os.environ.get(name) for name in changed}
-    try:
-        wait_until_healthy(f"http://127.0.0.1:{ports['s3']}/healthz", server, folder / "log")
-        os.environ.update(changed)
+def bucket(port):
+    with s3_environment(port):
         yield "s3://genomics"
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        server.send_signal(signal.SIGTERM)
-        try:
-            server.wait(10)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def wait_until_healthy(url, server, log):
-    for _ in range(150):
-        if server.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    pytest.fail(f"the S3 server did not start: {log.read_text(errors='replace')[-2000:]}")
 
 
 def test_write_block__round_trip_on_s3(bucket):

@@ -1,45 +1,92 @@
 """The only file that knows Dask clusters, devices, threads and seeds."""
 
 import contextlib
+import functools
 import importlib
+import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-MapFunction = Callable[..., Iterable[Any]]
+
+@dataclass(frozen=True)
+class ObjectJob:
+    """Work on one object: its parts are read on their own, joined two by two, and finished.
+
+    All functions and values must survive pickling.
+    """
+
+    parts: Sequence[Any]
+    read: Callable[[Any], Any]
+    merge: Callable[[Any, Any], Any]
+    finish: Callable[[Any], Any]
+
+
+Pool = Callable[[Sequence[ObjectJob]], Iterator[tuple[int, Any]]]
+"""Runs jobs and yields (number of the job, its result or the exception that it raised) as they end."""
+
+
+def run_serially(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
+    """Run jobs in this process, one after the other (a ``Pool``)."""
+    for number, job in enumerate(jobs):
+        try:
+            yield number, job.finish(_reduce([job.read(part) for part in job.parts], job.merge))
+        except Exception as error:
+            yield number, error
 
 
 @contextlib.contextmanager
-def object_map(n_workers: int, memory_mb: int) -> Iterator[MapFunction]:
-    """Yield a ``map`` over objects: the builtin for one worker, else a local Dask cluster's.
+def object_pool(n_workers: int, memory_mb: int) -> Iterator[Pool]:
+    """Yield a ``Pool``: this process for one worker, else a Dask cluster on this machine.
 
     Each worker is a process with one thread and an equal share of ``memory_mb``; it pauses at 80 % and is
-    restarted at 95 % of its share, so one absurd object cannot take the machine with it. Results come back
-    in the order of the input.
+    restarted at 95 % of its share, so one absurd object cannot take the machine with it: after three
+    workers that died of it, its job has failed. The dashboard's address is printed.
     """
     if n_workers <= 1:
-        yield map
+        yield run_serially
         return
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, as_completed
 
     with (
         LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
             memory_limit=memory_mb * 2**20 // n_workers,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             host="127.0.0.1",
+            # A bad object is an outcome that its caller tells, not a line in a worker's log.
+            silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,
     ):
+        print(f"Dask dashboard: {client.dashboard_link}", flush=True)
 
-        def cluster_map(function: Callable[..., Any], *items: Iterable[Any]) -> list[Any]:
-            return client.gather(client.map(function, *items, pure=False))
+        def run_on_cluster(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
+            number_of = {}
+            for number, job in enumerate(jobs):
+                read = [client.submit(job.read, part, pure=False) for part in job.parts]
+                joined = _reduce(read, functools.partial(client.submit, job.merge, pure=False))
+                number_of[client.submit(job.finish, joined, pure=False)] = number
+                del read, joined
+            for future in as_completed(list(number_of)):
+                error = future.exception()
+                # What a worker holds of a job is let go when its future is.
+                yield number_of.pop(future), error if error is not None else future.result()
 
-        yield cluster_map
+        yield run_on_cluster
+
+
+def _reduce(values: list[Any], merge: Callable[[Any, Any], Any]) -> Any:
+    """Join neighbours two by two until one is left."""
+    while len(values) > 1:
+        joined = [merge(first, second) for first, second in zip(values[::2], values[1::2], strict=False)]
+        values = joined + values[len(joined) * 2 :]
+    return values[0]
 
 
 def training_environment(framework: str, threads: int, gpu: int) -> dict[str, str]:

@@ -32,15 +32,24 @@ class NotApplicable(Exception):
     """
 
 
-class Faults:
-    """A list of mistakes, so that a user is told all of them at once."""
+MAX_LINES = 20
+"""Mistakes of one kind that are told at once: enough to mend a sheet in one go, few enough to read."""
 
-    def __init__(self) -> None:
+
+class Faults:
+    """A list of mistakes, so that a user is told all of them at once, but never more than fit on a screen."""
+
+    def __init__(self, what: str = "problem") -> None:
         self.lines: list[str] = []
+        self.what = what
+        self.n_untold = 0
 
     def add(self, line: str) -> None:
-        """Note a mistake."""
-        self.lines.append(line)
+        """Note a mistake; from the twenty-first on it is only counted."""
+        if len(self.lines) < MAX_LINES:
+            self.lines.append(line)
+        else:
+            self.n_untold += 1
 
     def collect(self, check: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Run a check and return its result; note its complaint, and return None, where it has one."""
@@ -53,4 +62,6 @@ class Faults:
     def tell(self) -> None:
         """Raise InputError with all mistakes noted, a line each; do nothing where there are none."""
         if self.lines:
-            raise InputError("\n".join(self.lines))
+            more = self.n_untold
+            rest = [f"and {more} more {self.what}{'s' if more > 1 else ''}"] if more else []
+            raise InputError("\n".join(self.lines + rest))

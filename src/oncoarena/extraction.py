@@ -1,25 +1,41 @@
-"""From objects to frozen blocks: each object is read once, its features aligned, the block written once."""
+"""From objects to a shard's part of each block: each object is read once; a bad one is set aside and told."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import hashlib
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from oncoarena import provenance, store
-from oncoarena.cohort import FEATURE_COLUMNS, BlockSpec, feature_table
-from oncoarena.compute import MapFunction
-from oncoarena.errors import InputError
+from oncoarena import kept, provenance, store
+from oncoarena.assays import SampleFeatures
+from oncoarena.cohort import FEATURE_COLUMNS, feature_table
+from oncoarena.compute import ObjectJob, Pool, run_serially
+from oncoarena.errors import Faults, InputError
+from oncoarena.objects import object_facts
+from oncoarena.progress import Progress
 from oncoarena.study import AssayPlan, assay_module
 
-MAX_PROBLEMS = 20
+READ, QUARANTINED = "read", "quarantined"
+
+ADVICE = "What could be read is kept: mend these and run again, or set on_bad_sample: exclude to go on without them."
+
+INDEX_LIMIT_BYTES = 1 << 30
+"""No index is longer; what claims to be is not read into memory."""
 
 
-def shards_of(n_samples: int, shard_samples: int) -> int:
-    """Number of extraction jobs for one assay whose input is a file a sample."""
-    return max(1, -(-n_samples // shard_samples))
+@dataclass(frozen=True)
+class _Part:
+    """What was counted in one range of an object."""
+
+    tally: Any
+    digests: tuple[str, ...]
+    n_bytes: int
+    seconds: float
 
 
 def read_annotation(uri: str | None) -> pd.DataFrame | None:
@@ -34,173 +50,339 @@ def read_annotation(uri: str | None) -> pd.DataFrame | None:
 
 
 def extract_shard(
-    plan: AssayPlan, samples: pd.DataFrame, uri: str, map_objects: MapFunction = map
+    plan: AssayPlan,
+    samples: pd.DataFrame,
+    uri: str,
+    *,
+    pool: Pool = run_serially,
+    on_bad_sample: str = "stop",
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read the objects of some samples (or the matrix that holds them) and write their part of each block.
 
     Parameters: ``samples`` the rows of the sheet that make the shard, in order; ``uri`` where the shard's
-    blocks go; ``map_objects`` runs one task an object.
+    blocks go; ``pool`` runs the work on objects. An object that cannot be read is quarantined: with
+    ``on_bad_sample`` "exclude" the shard goes on without its sample, with "stop" all the others are read
+    and kept, so that the next attempt reads only what was mended.
     Returns the shard's receipt, which is also written, last, to ``<uri>/receipt.json``.
-    Raises InputError with a line for each object that cannot be read.
+    Raises InputError with a line for each object that was quarantined, or if none is left.
     """
-    ids = samples["sample_id"].tolist()
     annotation = read_annotation(plan.annotation)
-    if plan.matrix is not None:
-        blocks, qc, inputs, notes = _read_matrix(plan, ids, annotation)
-    else:
-        uris = samples[plan.column].tolist()
-        blocks, qc, inputs = _read_objects(plan, ids, uris, annotation, map_objects)
-        notes = []
     origin = {
         "assay": plan.name,
         "options": asdict(plan.options),
-        "inputs": inputs,
         "code_digest": provenance.code_digest(f"oncoarena.assays.{plan.name}"),
     }
-    specs = assay_module(plan.name).BLOCKS
-    for name, (values, features) in blocks.items():
-        store.write_block(store.join(uri, name), specs[name], ids, iter(values), features, origin)
+    if plan.matrix is not None:
+        ids = samples["sample_id"].tolist()
+        blocks, qc, inputs, notes = _read_matrix(plan, ids, annotation)
+        timings, excluded = pd.DataFrame({"sample_id": []}), []
+        for name, (values, features) in blocks.items():
+            _write(plan, uri, name, ids, iter(values), features, {**origin, "inputs": inputs})
+        names = list(blocks)
+    else:
+        folder = store.join(uri, "objects")
+        outcomes = _read_objects(plan, samples, annotation, folder, origin, pool, progress)
+        excluded = _quarantined(outcomes, on_bad_sample)
+        good = {sample_id: item for sample_id, item in outcomes.items() if item["status"] == READ}
+        inputs = [{"uri": item["uri"], "digest": item["digest"]} for item in good.values()]
+        names, notes = list(plan.blocks()), []
+        for name in names:
+            _write_kept(plan, uri, name, folder, good, {**origin, "inputs": inputs})
+        qc, timings = _quality(outcomes), _timings(good)
     store.write_table(store.join(uri, "qc.parquet"), qc)
+    store.write_table(store.join(uri, "timings.parquet"), timings)
     receipt = {
         "assay": plan.name,
         "uri": uri,
-        "n_samples": len(ids),
-        "blocks": {name: store.join(uri, name, "receipt.json") for name in blocks},
+        "n_samples": len(samples) - len(excluded),
+        "blocks": {name: store.join(uri, name, "receipt.json") for name in names},
         "qc": store.join(uri, "qc.parquet"),
+        "timings": store.join(uri, "timings.parquet"),
+        "excluded": excluded,
         "notes": notes,
     }
     store.write_json(store.join(uri, "receipt.json"), receipt)
+    if plan.matrix is None:
+        store.remove_directory(store.join(uri, "objects"))
     return receipt
 
 
-def freeze_blocks(plan: AssayPlan, shards: Sequence[str], uri: str, receipt_uri: str) -> dict[str, Any]:
-    """Join shards into the study's frozen blocks below ``uri``; return and write the assay's receipt.
-
-    The features of a block are the union over its samples in the order of their first appearance, so
-    the bytes written depend on the sample sheet and the objects, not on how they were sharded.
-    Raises InputError where a sample lacks a feature and the assay's options refuse missing values.
-    """
-    shard_receipts = [store.read_json(shard) for shard in shards]
-    specs: Mapping[str, BlockSpec] = assay_module(plan.name).BLOCKS
-    written = {}
-    for name in shard_receipts[0]["blocks"]:
-        parts = [store.read_json(receipt["blocks"][name]) for receipt in shard_receipts]
-        opened = [store.open_block(part) for part in parts]
-        features = _union([block.features for block in opened])
-        ids = [sample_id for part in parts for sample_id in store.block_samples(part)["sample_id"]]
-        rows = (
-            row
-            for block in opened
-            for row in _aligned(block.values, block.features["id"].tolist(), features["id"].tolist())
-        )
-        origin = {
-            **{key: parts[0][key] for key in ("assay", "options", "code_digest")},
-            "inputs": [item for part in parts for item in part["inputs"]]
-            if plan.matrix is None
-            else parts[0]["inputs"],
-        }
-        if _missing_values(plan) == "refuse":
-            rows = _refuse_missing(rows, ids, features["id"].tolist(), plan.name)
-        store.write_block(store.join(uri, name), specs[name], ids, rows, features, origin)
-        written[name] = store.join(uri, name, "receipt.json")
-    qc_uri = store.join(uri, f"{plan.name}.qc.parquet")
-    store.write_table(qc_uri, pd.concat([store.read_table(receipt["qc"]) for receipt in shard_receipts]))
-    notes = [note for shard in shard_receipts for note in shard["notes"]]
-    receipt = {"assay": plan.name, "blocks": written, "qc": qc_uri, "notes": notes}
-    store.write_json(receipt_uri, receipt)
-    return receipt
-
-
-def _read_matrix(
-    plan: AssayPlan, ids: list[str], annotation: pd.DataFrame | None
-) -> tuple[dict[str, tuple[np.ndarray, pd.DataFrame]], pd.DataFrame, list[dict[str, str]], list[str]]:
-    with store.open_input(plan.matrix) as stream:
-        found = assay_module(plan.name).read_matrix(
-            stream, plan.matrix, ids, plan.options, annotation=annotation
-        )
-    blocks = {name: (block.values, block.features) for name, block in found.items()}
-    qc = next(iter(found.values())).qc
-    notes = [note for block in found.values() for note in block.notes]
-    return blocks, qc, [{"uri": plan.matrix, "digest": store.digest(plan.matrix)}], notes
-
-
-def _read_objects(
-    plan: AssayPlan,
-    ids: list[str],
-    uris: list[str],
-    annotation: pd.DataFrame | None,
-    map_objects: MapFunction,
-) -> tuple[dict[str, tuple[np.ndarray, pd.DataFrame]], pd.DataFrame, list[dict[str, str]]]:
-    read = functools.partial(_read_one, plan, annotation)
-    results, problems = [], []
-    for sample_id, (blocks, qc, problem) in zip(ids, map_objects(read, uris), strict=True):
-        if problem is not None:
-            problems.append(f"sample {sample_id}: {problem}")
-        results.append((blocks, qc))
-    if problems:
-        more = len(problems) - MAX_PROBLEMS
-        raise InputError(
-            "\n".join(problems[:MAX_PROBLEMS] + ([f"and {more} more objects"] if more > 0 else []))
-        )
-    joined = {}
-    for name in results[0][0]:
-        features = _union([blocks[name][1] for blocks, _ in results])
-        target = features["id"].tolist()
-        rows = [
-            _aligned(blocks[name][0][None], blocks[name][1]["id"].tolist(), target) for blocks, _ in results
-        ]
-        joined[name] = (np.concatenate(rows), features)
-    qc = pd.DataFrame(
-        [{"sample_id": sample_id, **row} for sample_id, (_, row) in zip(ids, results, strict=True)]
-    )
-    return joined, qc, [{"uri": uri, "digest": store.digest(uri)} for uri in uris]
-
-
-def _read_one(
-    plan: AssayPlan, annotation: pd.DataFrame | None, uri: str
-) -> tuple[dict[str, tuple[np.ndarray, pd.DataFrame]] | None, dict[str, Any] | None, str | None]:
-    """Read one object in a worker: its blocks and QC, or the reason why it cannot be read."""
-    try:
-        with store.open_input(uri) as stream:
-            found = assay_module(plan.name).read_object(stream, uri, plan.options, annotation=annotation)
-    except InputError as error:
-        return None, None, str(error)
-    blocks = {name: (sample.values, sample.features) for name, sample in found.items()}
-    qc = {key: value for sample in found.values() for key, value in sample.qc.items()}
-    return blocks, qc, None
-
-
-def _union(tables: list[pd.DataFrame]) -> pd.DataFrame:
+def union_of_features(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Features of several tables in the order of first appearance; the first to name one describes it."""
     first = tables[0]
-    if all(table["id"].equals(first["id"]) for table in tables[1:]):
+    if all(table is first or table["id"].equals(first["id"]) for table in tables[1:]):
         return first
     joined = pd.concat(tables, ignore_index=True).drop_duplicates("id", keep="first")
     return feature_table(*(joined[name].tolist() for name in FEATURE_COLUMNS))
 
 
-def _aligned(values: np.ndarray, own: list[str], target: list[str]) -> np.ndarray:
-    """Put columns named ``own`` into the order of ``target``; NaN where a feature was not measured."""
-    if own == target:
-        return values
-    column = {name: number for number, name in enumerate(own)}
-    positions = np.array([column.get(name, -1) for name in target])
-    aligned = values[:, positions]
-    aligned[:, positions < 0] = np.nan
-    return aligned
+def column_positions(own: pd.DataFrame, target: pd.DataFrame) -> np.ndarray | None:
+    """Where each feature of ``target`` stands in ``own``, -1 where it does not; None where they are the same."""
+    if own is target or own["id"].equals(target["id"]):
+        return None
+    return pd.Index(own["id"]).get_indexer(target["id"])
 
 
-def _missing_values(plan: AssayPlan) -> str:
-    return getattr(plan.options, "missing_values", "allow")
+def put_in_order(row: np.ndarray, positions: np.ndarray | None, absent: float) -> np.ndarray:
+    """Return a row's values at ``positions`` (see ``column_positions``), ``absent`` at -1."""
+    if positions is None:
+        return row
+    if not len(row):
+        return np.full(len(positions), absent, np.float32)
+    return np.where(positions < 0, np.float32(absent), row[positions])
 
 
-def _refuse_missing(rows, ids: list[str], features: list[str], assay: str):
-    for sample_id, row in zip(ids, rows, strict=True):
-        absent = np.isnan(row)
-        if absent.any():
-            raise InputError(
-                f"sample {sample_id}: {assay}: feature {features[int(absent.argmax())]!r} has no value, other samples "
-                f"have it ({int(absent.sum())} such features); complete the file or set missing_values: allow for "
-                "the assay"
-            )
-        yield row
+def value_of_absent(plan: AssayPlan, block: str) -> float:
+    """What stands for a feature that other samples have and one has not: NaN, unless the assay knows better."""
+    return getattr(assay_module(plan.name), "ABSENT", {}).get(block, np.nan)
+
+
+def _write(plan, uri, name, ids, rows, features, origin) -> None:
+    spec = assay_module(plan.name).BLOCKS[name]
+    store.write_block(store.join(uri, name), spec, ids, rows, features, origin)
+
+
+def _read_matrix(plan: AssayPlan, ids: list[str], annotation: pd.DataFrame | None):
+    with store.open_object(plan.matrix) as (stream, raw):
+        found = assay_module(plan.name).read_matrix(
+            stream, plan.matrix, ids, plan.options, annotation=annotation
+        )
+        digest = raw.finish()
+    blocks = {name: (found[name].values, found[name].features) for name in plan.blocks()}
+    qc = next(iter(found.values())).qc
+    notes = list(dict.fromkeys(note for block in found.values() for note in block.notes))
+    return blocks, qc, [{"uri": plan.matrix, "digest": digest}], notes
+
+
+def _read_objects(
+    plan: AssayPlan,
+    samples: pd.DataFrame,
+    annotation: pd.DataFrame | None,
+    folder: str,
+    origin: dict[str, Any],
+    pool: Pool,
+    progress: Progress | None,
+) -> dict[str, dict[str, Any]]:
+    """Read what was not read before; return the summary of every sample in the order of the sheet."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    keys: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    common = [repr(plan.options), origin["code_digest"], _table_digest(annotation)]
+    for sample_id, object_uri in zip(samples["sample_id"], samples[plan.column], strict=True):
+        outcomes[sample_id] = {"uri": object_uri}
+        try:
+            facts = object_facts(object_uri)
+        except Exception as error:
+            outcomes[sample_id] |= _reason(error)
+            continue
+        keys[sample_id] = _key([sample_id, object_uri, facts.n_bytes, facts.version, *common])
+        sizes[sample_id] = facts.n_bytes
+    before = kept.kept_before(folder, list(keys.values()))
+    todo = []
+    for sample_id, key in keys.items():
+        if key in before:
+            outcomes[sample_id] |= {"status": READ, "key": key, **before[key]}
+        else:
+            todo.append(sample_id)
+    if before:
+        print(f"{len(before)} objects were read by an earlier attempt", flush=True)
+    jobs = [
+        _job(
+            plan, annotation, sample_id, outcomes[sample_id]["uri"], sizes[sample_id], folder, keys[sample_id]
+        )
+        for sample_id in todo
+    ]
+    progress = progress or Progress()
+    with progress.over(len(todo), sum(sizes[sample_id] for sample_id in todo)):
+        for number, outcome in pool(jobs):
+            sample_id = todo[number]
+            if isinstance(outcome, BaseException):
+                outcomes[sample_id] |= _reason(outcome)
+            else:
+                outcomes[sample_id] |= {"status": READ, "key": keys[sample_id], **outcome}
+            progress.advance(sizes[sample_id])
+    return outcomes
+
+
+def _job(
+    plan: AssayPlan,
+    annotation: pd.DataFrame | None,
+    sample_id: str,
+    uri: str,
+    n_bytes: int,
+    folder: str,
+    key: str,
+) -> ObjectJob:
+    module = assay_module(plan.name)
+    whole = ObjectJob(
+        (None,), functools.partial(_read_whole, plan, annotation, sample_id, uri, folder, key), _first, _same
+    )
+    part_bytes = getattr(plan.options, "part_mb", 0) * 1_000_000
+    if not hasattr(module, "plan_parts") or n_bytes <= part_bytes:
+        return whole
+    try:
+        parts = _plan_parts(plan, uri, n_bytes)
+    except Exception as error:
+        return ObjectJob((error,), _fail, _first, _same)
+    if len(parts) == 1:
+        return whole
+    return ObjectJob(
+        tuple(parts),
+        functools.partial(_read_part, plan, annotation, sample_id, uri),
+        functools.partial(_merge_parts, plan),
+        functools.partial(_finish_parts, plan, annotation, sample_id, uri, folder, key),
+    )
+
+
+def _first(first: Any, _: Any) -> Any:
+    return first
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _fail(error: Exception) -> None:
+    raise error
+
+
+def _plan_parts(plan: AssayPlan, uri: str, n_bytes: int) -> list[Any]:
+    """Cut an object at what its index says, if it has one."""
+    module = assay_module(plan.name)
+    stem, _, ending = uri.rpartition(".")
+    for suffix in module.INDEX_SUFFIXES:
+        # Both ways of naming are common: sample.bam.bai and sample.bai.
+        for index_uri in (uri + suffix, stem + suffix if ending else ""):
+            if index_uri and store.exists(index_uri):
+                with store.open_object(index_uri) as (stream, raw):
+                    if raw.facts.n_bytes > INDEX_LIMIT_BYTES:
+                        raise InputError(f"{index_uri}: is too long for an index; make it anew")
+                    return module.plan_parts(stream, n_bytes, uri, plan.options)
+    return module.plan_parts(None, n_bytes, uri, plan.options)
+
+
+def _read_whole(plan, annotation, sample_id, uri, folder, key, _) -> dict[str, Any]:
+    """Read one object in a worker, keep what was found and return its summary."""
+    started = time.perf_counter()
+    module = assay_module(plan.name)
+    with store.open_object(uri) as (stream, raw):
+        found = module.read_object(stream, uri, plan.options, sample_id=sample_id, annotation=annotation)
+        digest = raw.finish()
+        facts = {"digest": digest, "n_bytes": raw.facts.n_bytes}
+    return _keep(plan, folder, key, uri, found, facts, time.perf_counter() - started)
+
+
+def _read_part(plan, annotation, sample_id, uri, part) -> _Part:
+    started = time.perf_counter()
+    with store.open_object(uri, part.first_byte, part.end_byte) as (stream, raw):
+        tally = assay_module(plan.name).read_part(
+            stream, uri, plan.options, part, sample_id=sample_id, annotation=annotation
+        )
+        digest, n_bytes = raw.finish(), raw.facts.n_bytes
+    return _Part(tally, (digest,), n_bytes, time.perf_counter() - started)
+
+
+def _merge_parts(plan, first: _Part, second: _Part) -> _Part:
+    tally = assay_module(plan.name).merge_parts(first.tally, second.tally)
+    return _Part(tally, first.digests + second.digests, first.n_bytes, first.seconds + second.seconds)
+
+
+def _finish_parts(plan, annotation, sample_id, uri, folder, key, whole: _Part) -> dict[str, Any]:
+    started = time.perf_counter()
+    found = assay_module(plan.name).finish_object(
+        whole.tally, uri, plan.options, sample_id=sample_id, annotation=annotation
+    )
+    joined = hashlib.sha256("\n".join(whole.digests).encode()).hexdigest()
+    facts = {"digest": f"sha256-of-{len(whole.digests)}-parts:{joined}", "n_bytes": whole.n_bytes}
+    return _keep(plan, folder, key, uri, found, facts, whole.seconds + time.perf_counter() - started)
+
+
+def _keep(plan, folder, key, uri, found: dict[str, SampleFeatures], facts, seconds: float) -> dict[str, Any]:
+    offered = plan.blocks()
+    absent = [name for name in offered if name not in found]
+    if absent:
+        raise InputError(
+            f"{uri}: does not give block {absent[0]!r}, which {plan.name} offers with these options; give the file "
+            "what it needs, or change the options"
+        )
+    return kept.keep(folder, key, {name: found[name] for name in offered}, {**facts, "seconds": seconds})
+
+
+def _write_kept(plan, uri, name, folder, good, origin) -> None:
+    """Write one block of the objects that were read, a row at a time."""
+    digests = dict.fromkeys(item["features"][name] for item in good.values())
+    tables = {digest: kept.kept_features(folder, digest) for digest in digests}
+    features = union_of_features(list(tables.values()))
+    positions = {digest: column_positions(table, features) for digest, table in tables.items()}
+    absent = value_of_absent(plan, name)
+
+    def rows() -> Iterator[np.ndarray]:
+        for item in good.values():
+            values = kept.kept_values(folder, item["key"], name)
+            yield put_in_order(values, positions[item["features"][name]], absent)
+
+    _write(plan, uri, name, list(good), rows(), features, origin)
+
+
+def _reason(error: BaseException) -> dict[str, Any]:
+    """Say why an object was quarantined; what is no InputError goes into the log with its traceback."""
+    if isinstance(error, InputError):
+        reason = str(error)
+    else:
+        print("".join(traceback.format_exception(error)), flush=True)
+        reason = f"{type(error).__name__}: {error} (not foreseen: the log has the whole story)"
+    return {"status": QUARANTINED, "reason": reason, "offset": getattr(error, "offset", None)}
+
+
+def _quarantined(outcomes: dict[str, dict[str, Any]], on_bad_sample: str) -> list[dict[str, Any]]:
+    """List what is excluded; raise InputError where the study is to stop, or nothing is left."""
+    bad = [
+        {"sample_id": sample_id, **{name: item[name] for name in ("uri", "reason", "offset")}}
+        for sample_id, item in outcomes.items()
+        if item["status"] == QUARANTINED
+    ]
+    faults = Faults(what="object")
+    for item in bad:
+        faults.add(f"sample {item['sample_id']}: {item['reason']}")
+    try:
+        if on_bad_sample == "stop" or len(bad) == len(outcomes):
+            faults.tell()
+    except InputError as error:
+        raise InputError(f"{error}\n{ADVICE}") from None
+    return bad
+
+
+def _quality(outcomes: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    names = ("status", "reason", "offset", "uri", "n_bytes")
+    rows = [
+        {"sample_id": sample_id, **{name: item.get(name) for name in names}, **item.get("qc", {})}
+        for sample_id, item in outcomes.items()
+    ]
+    table = pd.DataFrame(rows)
+    table["reason"] = table["reason"].fillna("").astype(str)
+    table["offset"] = table["offset"].astype(float)
+    return table
+
+
+def _timings(good: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """One row an object: bytes, records where the assay counts them, seconds and MB (10^6 bytes) a second."""
+    rows = [
+        {
+            "sample_id": sample_id,
+            "n_bytes": item["n_bytes"],
+            "n_records": item["qc"].get("n_records"),
+            "seconds": item["seconds"],
+            "mb_per_s": item["n_bytes"] / 1e6 / max(item["seconds"], 1e-9),
+        }
+        for sample_id, item in good.items()
+    ]
+    return pd.DataFrame(rows).astype({"n_records": float})
+
+
+def _table_digest(table: pd.DataFrame | None) -> str:
+    return "" if table is None else hashlib.sha256(table.to_csv().encode()).hexdigest()
+
+
+def _key(content: Sequence[Any]) -> str:
+    return store.digest_json(content).removeprefix("sha256:")[:32]

@@ -5,13 +5,14 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from typing import TextIO
 
 from oncoarena.errors import InputError
 
 
 @contextlib.contextmanager
-def log_to(path: str) -> Iterator[None]:
-    """Send stdout and stderr of this process and of its children to a file.
+def log_to(path: str) -> Iterator[TextIO]:
+    """Send stdout and stderr of this process and of its children to a file; yield what was stderr before.
 
     An InputError is printed there and on the terminal, without a traceback, and ends the process with
     status 1; any other exception leaves its traceback in the log, is named on the terminal, and likewise.
@@ -26,7 +27,8 @@ def log_to(path: str) -> Iterator[None]:
     os.dup2(log, 1)
     os.dup2(log, 2)
     try:
-        yield
+        with os.fdopen(os.dup(terminal), "w") as before:
+            yield before
     except InputError as error:
         print(error, file=sys.stderr)
         os.write(terminal, f"\n{error}\n\n".encode())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from oncoarena import store
-from oncoarena.errors import InputError
+from oncoarena.errors import Faults, InputError
 from oncoarena.schema import suggestion
 
 REQUIRED = ("sample_id", "patient_id", "label")
@@ -15,9 +15,6 @@ RESERVED = ("repeat", "fold", "role", "hypothesis", "digest")
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 """What counts as a missing value in an optional column."""
-
-MAX_PROBLEMS = 20
-"""Messages shown at once: enough to mend a sheet in one go, few enough to read."""
 
 
 def read_samples(
@@ -38,11 +35,18 @@ def read_samples(
     problems += _split_column(uri, table, lines)
     if not problems:
         problems = _label_counts(uri, table, min_patients)
-    if problems:
-        more = len(problems) - MAX_PROBLEMS
-        shown = problems[:MAX_PROBLEMS] + ([f"{uri}: and {more} more problems"] if more > 0 else [])
-        raise InputError("\n".join(shown))
+    faults = Faults()
+    for problem in problems:
+        faults.add(problem)
+    faults.tell()
     return table
+
+
+def check_labels(table: pd.DataFrame, min_patients: int, where: str) -> None:
+    """Raise InputError unless there are two labels at least, each of ``min_patients`` patients."""
+    problems = _label_counts(where, table, min_patients)
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 def covariate_table(samples: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

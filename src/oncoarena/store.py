@@ -7,6 +7,7 @@ objects are put whole, and the receipt that vouches for the parts comes last.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -23,6 +24,7 @@ import pyarrow.parquet as pq
 
 from oncoarena.cohort import FEATURE_COLUMNS, Block, BlockSpec
 from oncoarena.errors import InputError
+from oncoarena.objects import ObjectStream
 
 ROWS_PER_PART = 4096
 ROWS_PER_GROUP = 256
@@ -54,6 +56,13 @@ def open_input(uri: str) -> Iterator[BinaryIO]:
         raise InputError(f"{uri}: is a directory, expected a file; correct the path") from error
 
 
+@contextlib.contextmanager
+def open_object(uri: str, first: int = 0, end: int | None = None) -> Iterator[tuple[BinaryIO, ObjectStream]]:
+    """Open an object for one pass: a buffered stream, and below it the reader that hashes and counts."""
+    with ObjectStream(uri, first=first, end=end) as raw, io.BufferedReader(raw, 1 << 20) as stream:
+        yield stream, raw
+
+
 def exists(uri: str) -> bool:
     """Tell whether a file or object is there."""
     filesystem, path = fsspec.core.url_to_fs(uri)
@@ -62,19 +71,25 @@ def exists(uri: str) -> bool:
 
 def missing(uris: Iterable[str]) -> list[str]:
     """Name those files that are not there, listing each directory once rather than asking per file."""
+    return [uri for uri, n_bytes in sizes(uris).items() if n_bytes is None]
+
+
+def sizes(uris: Iterable[str]) -> dict[str, int | None]:
+    """Return the bytes of each file, None where there is none, listing each directory once."""
     by_parent: dict[str, list[str]] = {}
     for uri in uris:
         by_parent.setdefault(uri.rpartition("/")[0], []).append(uri)
-    absent = []
+    n_bytes: dict[str, int | None] = {}
     for parent, members in by_parent.items():
         filesystem, path = fsspec.core.url_to_fs(parent or ".")
         filesystem.invalidate_cache()  # another process may have written since the last listing
         try:
-            found = {name.rpartition("/")[2] for name in filesystem.ls(path, detail=False)}
+            listed = filesystem.ls(path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
-            found = set()
-        absent += [uri for uri in members if uri.rpartition("/")[2] not in found]
-    return absent
+            listed = []
+        found = {item["name"].rstrip("/").rpartition("/")[2]: item.get("size") or 0 for item in listed}
+        n_bytes |= {uri: found.get(uri.rpartition("/")[2]) for uri in members}
+    return n_bytes
 
 
 def write_whole(uri: str, write: Callable[[str], None]) -> None:
@@ -106,9 +121,22 @@ def write_directory(uri: str, local: Path) -> None:
     filesystem.put(f"{local}/", f"{path}/", recursive=True)
 
 
+def remove_directory(uri: str) -> None:
+    """Remove a directory and all that is in it, if it is there."""
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem.invalidate_cache()
+    if filesystem.exists(path):
+        filesystem.rm(path, recursive=True)
+
+
 def write_text(uri: str, text: str) -> None:
     """Write a text file whole."""
     write_whole(uri, lambda path: Path(path).write_text(text, encoding="utf-8"))
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Write a file of bytes whole."""
+    write_whole(uri, lambda path: Path(path).write_bytes(content))
 
 
 def write_json(uri: str, content: Any) -> None:

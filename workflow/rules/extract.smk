@@ -1,9 +1,35 @@
 # Objects to frozen blocks. Snakemake tracks receipts; the blocks themselves are written by the library.
+import json
+
+
+# Which samples make a shard depends on the sizes of their objects, known only when the sheet is.
+checkpoint plan_shards:
+    input:
+        f"{RESULTS}/samples.parquet",
+    output:
+        f"{RESULTS}/shards/{{assay}}/shards.json",
+    log:
+        f"{RESULTS}/logs/plan_shards/{{assay}}.log",
+    localrule: True
+    conda:
+        "../envs/oncoarena.yaml"
+    params:
+        assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
+        limits={"shard_samples": STUDY.shard_samples, "shard_gb": STUDY.shard_gb},
+        code=code("oncoarena.plan"),
+    script:
+        "../scripts/plan_shards.py"
+
+
+def shards_of(assay):
+    with checkpoints.plan_shards.get(assay=assay).output[0].open() as planned:
+        return json.load(planned)
 
 
 rule extract:
     input:
         samples=f"{RESULTS}/samples.parquet",
+        shards=f"{RESULTS}/shards/{{assay}}/shards.json",
         files=lambda wildcards: plan.local_inputs(STUDY.assay(wildcards.assay)),
     output:
         f"{RESULTS}/shards/{{assay}}/{{shard}}/receipt.json",
@@ -15,11 +41,16 @@ rule extract:
         "../envs/oncoarena.yaml"
     threads: lambda wildcards: 1 if STUDY.assay(wildcards.assay).matrix else 8
     resources:
-        mem_mb=lambda wildcards, input, attempt: attempt
-        * max(4000, int(20 * input.size_mb)),
+        # A matrix is in memory as a whole; of objects only what each worker has at hand.
+        mem_mb=lambda wildcards, input, threads, attempt: attempt
+        * max(
+            1500 * threads,
+            4000,
+            int(20 * input.size_mb) if STUDY.assay(wildcards.assay).matrix else 0,
+        ),
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
-        shard_samples=STUDY.shard_samples,
+        on_bad_sample=STUDY.on_bad_sample,
         code=lambda wildcards: code(
             "oncoarena.extraction", f"oncoarena.assays.{wildcards.assay}"
         ),
@@ -29,7 +60,10 @@ rule extract:
 
 rule freeze:
     input:
-        lambda wildcards: plan.shard_receipts(STUDY, wildcards.assay),
+        lambda wildcards: [
+            f"{RESULTS}/shards/{wildcards.assay}/{shard}/receipt.json"
+            for shard in range(len(shards_of(wildcards.assay)))
+        ],
     output:
         f"{RESULTS}/blocks/{{assay}}.json",
     log:
@@ -42,6 +76,6 @@ rule freeze:
         mem_mb=lambda wildcards, attempt: attempt * 4000,
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
-        code=code("oncoarena.extraction"),
+        code=code("oncoarena.freezing"),
     script:
         "../scripts/freeze.py"

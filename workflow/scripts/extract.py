@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from oncoarena import store
-from oncoarena.compute import object_map
+from oncoarena.compute import object_pool
 from oncoarena.extraction import extract_shard
 from oncoarena.logs import log_to
+from oncoarena.progress import Progress
 from oncoarena.study import assay_from_dict
 
 if __name__ == "__main__":  # Dask's worker processes import this file again
-    with log_to(snakemake.log[0]):
-        size, shard = snakemake.params.shard_samples, int(snakemake.wildcards.shard)
-        plan = assay_from_dict(snakemake.params.assay)
-        samples = store.read_table(snakemake.input.samples)
-        rows = samples if plan.matrix else samples.iloc[shard * size : (shard + 1) * size]
-        with object_map(snakemake.threads, snakemake.resources.mem_mb) as map_objects:
-            extract_shard(plan, rows, str(Path(snakemake.output[0]).parent), map_objects)
+    with log_to(snakemake.log[0]) as terminal:
+        plan, number = assay_from_dict(snakemake.params.assay), int(snakemake.wildcards.shard)
+        shard = store.read_json(snakemake.input.shards)[number]
+        rows = store.read_table(snakemake.input.samples).iloc[shard["first"] : shard["end"]]
+        uri, stop = str(Path(snakemake.output[0]).parent), snakemake.params.on_bad_sample
+        n_workers = min(snakemake.threads, len(rows))
+        with object_pool(n_workers, snakemake.resources.mem_mb) as pool:
+            shown = Progress(f"{plan.name} {number}", terminal)
+            extract_shard(plan, rows, uri, pool=pool, on_bad_sample=stop, progress=shown)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from oncoarena.extraction import freeze_blocks
+from oncoarena.freezing import freeze_blocks
 from oncoarena.logs import log_to
 from oncoarena.study import assay_from_dict
 

@@ -14,7 +14,8 @@ def file_descriptor(stream: BinaryIO) -> Iterator[int]:
     """Yield the reading end of a pipe into which a thread copies the stream from where it stands.
 
     An error of the stream ends the pipe, as the end of the object would, and is raised when the context is
-    left: only what was read inside an undisturbed context may be trusted.
+    left, in place of what the reader said of the end: only what was read inside an undisturbed context may be trusted.
+    Whatever reads the descriptor must be closed inside the context.
     """
     reading, writing = os.pipe()
     failures: list[BaseException] = []
@@ -39,5 +40,5 @@ def file_descriptor(stream: BinaryIO) -> Iterator[int]:
         # A feeder that waits for room in the pipe is freed by the closing of its other end.
         os.close(reading)
         feeder.join()
-    if failures:
-        raise failures[0]
+        if failures:
+            raise failures[0]

@@ -1,0 +1,94 @@
+"""What was read of each object of a shard, kept until the shard is done: an interrupted one goes on with the next.
+
+A kept result is one .npz below ``<shard>/objects/``, named by a key of all that decides it, and written whole:
+it is there and right, or not there. Feature tables, which many objects share, lie beside, each once.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from oncoarena import store
+from oncoarena.assays import SampleFeatures
+from oncoarena.cohort import FEATURE_COLUMNS
+
+
+def keep(
+    folder: str, key: str, found: Mapping[str, SampleFeatures], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the features of one object and return its summary: facts, qc and the digests of its features."""
+    features = {name: _keep_features(folder, name, block.features) for name, block in found.items()}
+    qc = {name: value for block in found.values() for name, value in block.qc.items()}
+    summary = {**facts, "features": features, "qc": {name: _plain(value) for name, value in qc.items()}}
+    arrays = {f"block_{name}": np.asarray(block.values, np.float32) for name, block in found.items()}
+    text = np.frombuffer(json.dumps(summary).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, summary=text, **arrays)
+    store.write_whole(_result(folder, key), lambda path: Path(path).write_bytes(buffer.getbuffer()))
+    return summary
+
+
+def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the summaries of those results that are there, by key."""
+    absent = set(store.missing([_result(folder, key) for key in keys]))
+    found = {}
+    for key in keys:
+        if _result(folder, key) not in absent:
+            with store.open_input(_result(folder, key)) as stream, np.load(stream) as arrays:
+                found[key] = json.loads(arrays["summary"].tobytes())
+    return found
+
+
+def kept_values(folder: str, key: str, block: str) -> np.ndarray:
+    """Read one block of one object, (n_features,) float32."""
+    with store.open_input(_result(folder, key)) as stream, np.load(stream) as arrays:
+        return arrays[f"block_{block}"]
+
+
+def kept_features(folder: str, digest: str) -> pd.DataFrame:
+    """Read a feature table by its digest."""
+    return store.read_table(_table(folder, digest))
+
+
+def _result(folder: str, key: str) -> str:
+    return store.join(folder, f"{key}.npz")
+
+
+def _table(folder: str, digest: str) -> str:
+    return store.join(folder, f"features-{digest}.parquet")
+
+
+_last: dict[str, tuple[pd.DataFrame, str]] = {}
+"""The table that this process last kept in a folder for a block, and its digest: objects of one kind share theirs."""
+
+
+def _keep_features(folder: str, block: str, features: pd.DataFrame) -> str:
+    place = store.join(folder, block)
+    if place in _last and _last[place][0] is features:
+        return _last[place][1]
+    hashed = hashlib.sha256()
+    for name in FEATURE_COLUMNS:
+        column = features[name]
+        is_text = name in ("id", "chrom", "gene")
+        hashed.update("\0".join(column).encode() if is_text else column.to_numpy(np.int64).tobytes())
+        hashed.update(b"\1")
+    digest = hashed.hexdigest()[:32]
+    if not store.exists(_table(folder, digest)):
+        store.write_table(_table(folder, digest), features[list(FEATURE_COLUMNS)])
+    while len(_last) >= 16:
+        _last.pop(next(iter(_last)))
+    _last[place] = (features, digest)
+    return digest
+
+
+def _plain(value: Any) -> Any:
+    """A figure of quality as JSON can say it; what is not finite is not known."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

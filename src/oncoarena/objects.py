@@ -1,0 +1,184 @@
+"""One object, local or remote, read forward once: ranged, ahead of its reader, hashed, retried."""
+
+import hashlib
+import io
+import os
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import fsspec
+
+from oncoarena.errors import BadObject, InputError
+
+CHUNK_BYTES = 8 << 20
+"""Bytes of one request: long enough that its latency does not count, two of them are in memory."""
+
+ATTEMPTS = 6
+HEADER_BYTES = 128 << 10
+"""Bytes of a request before the range that a reader was given: headers are small."""
+
+OVERLAP_BYTES = 64 << 10
+"""A range may be read on by this: a BGZF block that begins in it, or at its end, ends within."""
+
+FIRST_PAUSE_S = 0.2
+"""A request that fails is made again after this pause, then after twice as long, ..."""
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """What the store says of an object; equal facts before and after mean that it was not replaced."""
+
+    n_bytes: int
+    version: str
+    """ETag of an object, time of change of a file, "" where the store tells nothing."""
+
+
+def object_facts(uri: str) -> ObjectFacts:
+    """Ask the store for an object's size and version. Raises InputError if there is none."""
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    filesystem.invalidate_cache()
+    try:
+        info = filesystem.info(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{uri}: there is no such file; correct the path") from error
+    except PermissionError as error:
+        raise InputError(f"{uri}: may not be read ({error}); ask for access, or correct the path") from error
+    if info.get("type") == "directory":
+        raise InputError(f"{uri}: is a directory, expected a file; correct the path")
+    if info.get("size") is None:
+        raise InputError(f"{uri}: its server does not tell its size, so it cannot be read in ranges; copy it")
+    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified") or ""
+    return ObjectFacts(int(info["size"]), str(version))
+
+
+class ObjectStream(io.RawIOBase):
+    """The bytes of an object, fetched in ranges while the reader works on those before.
+
+    Read forward, each byte is fetched once. Seeking is possible; what lies in the chunk at hand costs
+    nothing, all else is fetched (again). ``n_fetched`` counts the bytes that were fetched.
+    A reader of the range ``first`` to ``end`` may read the object's header before it and a little beyond it.
+    Reads raise BadObject if the store does not give the bytes after ``ATTEMPTS`` attempts.
+    """
+
+    def __init__(self, uri: str, *, first: int = 0, end: int | None = None, chunk_bytes: int = CHUNK_BYTES):
+        super().__init__()
+        self.uri = uri
+        self.facts = object_facts(uri)
+        self.n_fetched = 0
+        self._filesystem, self._path = fsspec.core.url_to_fs(uri)
+        self._file = open(self._path, "rb", buffering=0) if _is_local(self._filesystem) else None  # noqa: SIM115
+        self._chunk_bytes = chunk_bytes
+        self._first = first
+        self._hash_end = self.facts.n_bytes if end is None else min(end, self.facts.n_bytes)
+        self._end = min(self._hash_end + OVERLAP_BYTES, self.facts.n_bytes)
+        self._position = 0
+        self._hash, self._n_hashed = hashlib.sha256(), first
+        self._chunk, self._chunk_start = b"", 0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="oncoarena-reader")
+        self._next: tuple[int, Future[bytes]] | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.facts.n_bytes}[whence]
+        if base + offset < 0:
+            raise OSError(22, "a position before the start of the object", self.uri)
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        if self._position >= self._end or not len(buffer):
+            return 0
+        within = self._position - self._chunk_start
+        if not 0 <= within < len(self._chunk):
+            self._load(self._position)
+            within = 0
+        n_bytes = min(len(buffer), len(self._chunk) - within)
+        buffer[:n_bytes] = memoryview(self._chunk)[within : within + n_bytes]
+        self._position += n_bytes
+        return n_bytes
+
+    def finish(self) -> str:
+        """Fetch what was not and return the SHA-256 of the range's bytes, as ``sha256:<hex>``.
+
+        Raises BadObject if the object was replaced while it was read.
+        """
+        while self._n_hashed < self._hash_end:
+            self._load(self._n_hashed)
+        if object_facts(self.uri) != self.facts:
+            raise BadObject(f"{self.uri}: was changed while it was read; run again when it is complete")
+        return "sha256:" + self._hash.hexdigest()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            if self._file is not None:
+                self._file.close()
+        super().close()
+
+    def _load(self, start: int) -> None:
+        """Make the chunk that begins at ``start`` the one at hand, and ask for the one after it."""
+        if self._next is not None and self._next[0] == start:
+            chunk = self._next[1].result()
+        else:
+            chunk = self._pool.submit(self._fetch, start).result()
+        self._chunk, self._chunk_start = chunk, start
+        following = start + len(chunk)
+        ahead = self._first <= start and following < self._end
+        self._next = (following, self._pool.submit(self._fetch, following)) if ahead else None
+
+    def _fetch(self, start: int) -> bytes:
+        """Fetch one chunk, in the reading thread; what extends the hashed prefix is hashed there too."""
+        length = self._chunk_bytes if start >= self._first else HEADER_BYTES
+        stop = min(start + length, self._end)
+        is_local = self._file is not None
+        chunk = _read_file(self._file, start, stop) if is_local else self._request(start, stop)
+        if len(chunk) != stop - start:
+            raise BadObject(
+                f"{self.uri}: {len(chunk)} bytes came where {stop - start} were asked for at byte {start}; the object "
+                "was changed, or its server does not serve ranges",
+                start,
+            )
+        self.n_fetched += len(chunk)
+        if start <= self._n_hashed < stop:
+            self._hash.update(memoryview(chunk)[self._n_hashed - start : self._hash_end - start])
+            self._n_hashed = stop
+        return chunk
+
+    def _request(self, start: int, stop: int) -> bytes:
+        pause = FIRST_PAUSE_S
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._filesystem.cat_file(self._path, start=start, end=stop)
+            except FileNotFoundError as error:
+                raise BadObject(f"{self.uri}: was removed while it was read", start) from error
+            except Exception as error:  # the libraries of each protocol have their own
+                if attempt == ATTEMPTS:
+                    raise BadObject(
+                        f"{self.uri}: the bytes from {start} could not be fetched in {ATTEMPTS} attempts "
+                        f"({type(error).__name__}: {error}); run again when the store answers",
+                        start,
+                    ) from error
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
+    return "file" in ([filesystem.protocol] if isinstance(filesystem.protocol, str) else filesystem.protocol)
+
+
+def _read_file(file: io.FileIO, start: int, stop: int) -> bytes:
+    pieces = []
+    while start < stop and (piece := os.pread(file.fileno(), stop - start, start)):
+        pieces.append(piece)
+        start += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

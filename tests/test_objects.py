@@ -1,0 +1,104 @@
+"""One object read forward once: ranges, hashes, seeks and what may go wrong on the way."""
+
+import hashlib
+import io
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oncoarena import objects, store
+from oncoarena.errors import BadObject, InputError
+from oncoarena.objects import ObjectStream
+
+CONTENT = os.urandom(1000)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("objects") / "object.bin"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def sha256(content):
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+@given(
+    reads=st.lists(st.tuples(st.none() | st.integers(0, 1100), st.integers(0, 300)), max_size=12),
+    chunk_bytes=st.integers(1, 1200),
+)
+@settings(deadline=None, max_examples=60)
+def test_object_stream__reads_and_seeks_as_an_ordinary_file(path, reads, chunk_bytes):
+    with ObjectStream(str(path), chunk_bytes=chunk_bytes) as stream, open(path, "rb") as plain:
+        buffered = io.BufferedReader(stream, 64)
+        for seek, length in reads:
+            if seek is not None:
+                assert buffered.seek(seek) == plain.seek(seek)
+            assert buffered.read(length) == plain.read(length)
+        assert stream.finish() == sha256(CONTENT)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 1000, 5000])
+def test_object_stream__read_forward_each_byte_is_fetched_once_and_hashed(path, chunk_bytes):
+    with ObjectStream(str(path), chunk_bytes=chunk_bytes) as stream:
+        assert io.BufferedReader(stream, 16).read() == CONTENT
+        assert stream.finish() == sha256(CONTENT)
+        assert stream.n_fetched == len(CONTENT)
+
+
+def test_object_stream__digest_is_of_the_whole_even_where_the_reader_stopped_early(path):
+    with ObjectStream(str(path), chunk_bytes=100) as stream:
+        stream.read(150)
+        assert stream.finish() == sha256(CONTENT)
+
+
+def test_object_stream__ranges_are_hashed_apart_from_the_header_and_the_overlap(path, monkeypatch):
+    monkeypatch.setattr(objects, "HEADER_BYTES", 20)
+    monkeypatch.setattr(objects, "OVERLAP_BYTES", 10)
+    with ObjectStream(str(path), first=400, end=700, chunk_bytes=64) as stream:
+        assert stream.read(30)[:20] == CONTENT[:20]
+        stream.seek(400)
+        assert io.BufferedReader(stream).read() == CONTENT[400:710]
+        assert stream.finish() == sha256(CONTENT[400:700])
+
+
+def test_object_stream__object_replaced_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "growing.bin"
+    path.write_bytes(b"x" * 100)
+    with store.open_object(str(path)) as (stream, raw):
+        stream.read(10)
+        path.write_bytes(b"y" * 101)
+        with pytest.raises(BadObject, match="was changed while it was read"):
+            raw.finish()
+
+
+def test_object_stream__object_cut_short_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "shrinking.bin"
+    path.write_bytes(b"x" * 100)
+    with ObjectStream(str(path), chunk_bytes=10) as stream:
+        stream.read(10)
+        os.truncate(path, 15)
+        with pytest.raises(BadObject, match="bytes came where 10 were asked for"):
+            io.BufferedReader(stream, 16).read()
+
+
+def test_object_stream__what_is_no_object_is_one_clear_line(tmp_path):
+    with pytest.raises(InputError, match="there is no such file"):
+        ObjectStream(str(tmp_path / "none"))
+    with pytest.raises(InputError, match="is a directory"):
+        ObjectStream(str(tmp_path))
+
+
+def test_object_stream__position_before_the_start_is_refused(path):
+    with ObjectStream(str(path)) as stream, pytest.raises(OSError, match="before the start"):
+        stream.seek(-1)
+
+
+def test_object_stream__empty_object_is_empty(tmp_path):
+    (tmp_path / "empty").write_bytes(b"")
+    with ObjectStream(str(tmp_path / "empty")) as stream:
+        assert stream.read() == b""
+        assert stream.finish() == sha256(b"")
