@@ -29,7 +29,7 @@ import pandas as pd
 import pyarrow as pa
 
 from oncoarena.errors import InputError
-from oncoarena.simulate import write_matrix, write_sheet
+from oncoarena.simulation.writing import write_matrix, write_sheet
 
 ISLP = "islp==0.6.0"
 ISLP_SHA256 = "ca772cecca1747a2f84ee799a5503ddddbdf0e98f90c235494790c1d036c694b"

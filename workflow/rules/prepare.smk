@@ -32,16 +32,19 @@ if STUDY.simulate is not None:
 
     rule simulate:
         output:
-            samples=f"resources/simulated/{STUDY.name}/samples.tsv",
-            matrix=f"resources/simulated/{STUDY.name}/expression.tsv.gz",
-            genes=f"resources/simulated/{STUDY.name}/genes.tsv",
+            [f"resources/{name}" for name in plan.simulated_files(STUDY)],
         log:
             f"{RESULTS}/logs/simulate.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/simulate.tsv"
         conda:
             "../envs/oncoarena.yaml"
+        threads: 8
         params:
-            options=dict(STUDY.simulate),
-            code=code("oncoarena.simulate"),
+            request=dict(STUDY.simulate),
+            code=code(
+                f"oncoarena.simulation.{STUDY.simulate.get('kind', 'expression')}"
+            ),
         script:
             "../scripts/simulate.py"
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from oncoarena import simulation
 from oncoarena.logs import log_to
-from oncoarena.simulate import simulate_cohort
 
-with log_to(snakemake.log[0]):
-    simulate_cohort(Path(snakemake.output.samples).parent, **snakemake.params.options)
+if __name__ == "__main__":  # worker processes import this file again
+    with log_to(snakemake.log[0]):
+        simulation.simulate(Path(snakemake.output[0]).parent, snakemake.params.request, snakemake.threads)

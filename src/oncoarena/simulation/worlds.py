@@ -19,7 +19,7 @@ def draw_prototypes(
 ) -> np.ndarray:
     """Draw the centres of the classes, shaped by the world and as far apart as ``strength`` says.
 
-    Parameters: ``world`` see ``simulate.simulate_expression``; ``chromosomes`` (n_genes,) names, sorted by place;
+    Parameters: ``world`` see ``expression.simulate_expression``; ``chromosomes`` (n_genes,) names, sorted by place;
     ``loadings`` (n_genes, n_factors) of the noise.
     Returns (n_classes, n_prototypes, n_genes) float64, in units of the noise.
     """
@@ -93,3 +93,21 @@ def _cluster_error(radius: float) -> float:
     own, other = np.convolve(own, own), np.convolve(other, other)
     below = np.concatenate([[0.0], np.cumsum(own)[:-1]])
     return float(np.sum(other * (below + own / 2)))
+
+
+def draw_profiles(
+    rng: np.random.Generator, labels: np.ndarray, world: str, strength: float, chromosomes: np.ndarray
+) -> np.ndarray:
+    """Draw a profile for each patient: the centre of its class, and noise of which a part is shared by features.
+
+    ``strength`` is the d' of an oracle that sees the profiles, as in ``expression.simulate_expression``.
+    Parameters: ``labels`` (n_patients,) codes; ``chromosomes`` (n_features,) names, sorted by place.
+    Returns (n_patients, n_features) float64, in units of each feature's own noise.
+    """
+    n_features = len(chromosomes)
+    loadings = rng.normal(0, 0.4, (n_features, min(5, n_features)))
+    n_classes = int(labels.max()) + 1
+    prototypes = draw_prototypes(rng, world, strength, n_classes, chromosomes, loadings)
+    centres = prototypes[labels, rng.integers(prototypes.shape[1], size=len(labels))]
+    shared = rng.standard_normal((len(labels), loadings.shape[1])) @ loadings.T
+    return centres + shared + rng.standard_normal((len(labels), n_features))

@@ -1,28 +1,22 @@
-"""Cohorts with a planted signal of stated strength, as files in the forms that users have.
+"""A cohort of expression profiles with a signal of stated strength, in a matrix or one table a sample."""
 
-What is planted is known exactly, so a study on such a cohort shows what each hypothesis finds where its
-claim is true, where another one is, and (strength 0) where there is nothing to find.
-"""
-
-import gzip
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
-from oncoarena import store
-from oncoarena.errors import InputError
+from oncoarena.simulation.arguments import check_choice, check_number, check_seed, check_whole
+from oncoarena.simulation.people import SITES
+from oncoarena.simulation.worlds import WORLDS, draw_prototypes, equidistant
+from oncoarena.simulation.writing import write_matrix, write_sheet, write_text_table
 from oncoarena.splits import deal_folds
-from oncoarena.worlds import WORLDS, draw_prototypes, equidistant
 
 LAYOUTS = ("tsv", "parquet", "per_sample")
 
-SITES = ("site_a", "site_b", "site_c")
 SITE_DISTANCE = 4.0
 """Distance between two sites at full confounding, in the unit of ``strength``."""
 
@@ -65,13 +59,36 @@ class SimulatedExpression:
     """(n_genes, n_factors) in units of ``scale``."""
 
 
-@dataclass(frozen=True)
-class SimulatedFiles:
-    """Where a simulated cohort lies; ``matrix`` is None where each sample has its own file."""
+def cohort_files(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the files that ``simulate_cohort`` writes with these arguments, beside those of single samples."""
+    matrix = {"tsv": ("expression.tsv.gz",), "parquet": ("expression.parquet",), "per_sample": ()}
+    return ("samples.tsv", *matrix[arguments.get("layout", "tsv")], "genes.tsv")
 
-    samples: Path
-    genes: Path
-    matrix: Path | None
+
+def check_arguments(
+    n_patients: int,
+    n_genes: int,
+    n_classes: int,
+    strength: float,
+    world: str,
+    samples_per_patient: int,
+    missing_rate: float,
+    confounding: float,
+    seed: int = 0,
+    layout: str = "tsv",
+) -> None:
+    """Raise InputError for an argument of ``simulate_cohort`` that is not legal."""
+    check_choice("layout", layout, LAYOUTS)
+    check_seed(seed)
+    check_choice("world", world, WORLDS)
+    check_whole("n_classes", n_classes, 2, 100)
+    # Two patients of each class, and room for every class to have genes of its own.
+    check_whole("n_patients", n_patients, 2 * n_classes, 1_000_000)
+    check_whole("n_genes", n_genes, 2 * n_classes, 1_000_000)
+    check_whole("samples_per_patient", samples_per_patient, 1, 1000)
+    check_number("strength", strength, 0, 8)
+    check_number("missing_rate", missing_rate, 0, 0.99)
+    check_number("confounding", confounding, 0, 1)
 
 
 def simulate_cohort(
@@ -87,42 +104,38 @@ def simulate_cohort(
     confounding: float = 0.0,
     seed: int = 0,
     layout: str = "tsv",
-) -> SimulatedFiles:
+) -> Path:
     """Write a simulated cohort: samples.tsv, genes.tsv and the expression; same arguments, same bytes.
 
     Parameters: see ``simulate_expression``; ``layout`` is ``tsv`` (expression.tsv.gz, genes x samples),
     ``parquet`` (expression.parquet, genes x samples) or ``per_sample`` (expression/<sample>.tsv, the path of
     each in the sheet's column ``expression``). Genes are listed in an order that says nothing about where they
     lie; genes.tsv does. About a quarter of the patients of each class is in the ``split`` test.
-    Raises InputError for an argument that is not legal.
+    Returns the path of samples.tsv, written last. Raises InputError for an argument that is not legal.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"simulate: layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}.")
-    if not _is_whole(seed) or seed < 0:
-        raise InputError(f"simulate: seed: found {seed!r}, expected a whole number of at least 0.")
+    drawn = {
+        "n_patients": n_patients,
+        "n_genes": n_genes,
+        "n_classes": n_classes,
+        "strength": strength,
+        "world": world,
+        "samples_per_patient": samples_per_patient,
+        "missing_rate": missing_rate,
+        "confounding": confounding,
+    }
+    check_arguments(**drawn, seed=seed, layout=layout)
     rng = np.random.default_rng(seed)
-    simulated = simulate_expression(
-        rng,
-        n_patients=n_patients,
-        n_genes=n_genes,
-        n_classes=n_classes,
-        strength=strength,
-        world=world,
-        samples_per_patient=samples_per_patient,
-        missing_rate=missing_rate,
-        confounding=confounding,
-    )
+    simulated = simulate_expression(rng, **drawn)
     order = rng.permutation(n_genes)
     ids = [f"gene_{number:05d}" for number in range(1, n_genes + 1)]
     samples = _sample_sheet(simulated, rng)
     values = simulated.values[:, order]
 
     directory = Path(directory)
-    matrix = None
     if layout == "per_sample":
         paths = [directory / "expression" / f"{sample_id}.tsv" for sample_id in samples["sample_id"]]
         for path, row in zip(paths, values, strict=True):
-            _write_text_table(path, pa.table({"gene_id": ids, "expression": _nullable(row)}))
+            write_text_table(path, pa.table({"gene_id": ids, "expression": _nullable(row)}))
         samples["expression"] = [path.as_posix() for path in paths]
     else:
         columns = dict(zip(samples["sample_id"], map(_nullable, values), strict=True))
@@ -133,7 +146,7 @@ def simulate_cohort(
     genes["gene"] = [f"SIM{number}" for number in range(1, n_genes + 1)]
     write_sheet(directory / "genes.tsv", genes)
     write_sheet(directory / "samples.tsv", samples)
-    return SimulatedFiles(directory / "samples.tsv", directory / "genes.tsv", matrix)
+    return directory / "samples.tsv"
 
 
 def simulate_expression(
@@ -168,7 +181,7 @@ def simulate_expression(
     scales a shift of each site's profiles, ``SITE_DISTANCE`` apart at 1.
     Raises InputError for an argument that is not legal.
     """
-    _check_arguments(
+    check_arguments(
         n_patients, n_genes, n_classes, strength, world, samples_per_patient, missing_rate, confounding
     )
     genes = _place_genes(rng, n_genes)
@@ -211,39 +224,6 @@ def simulate_expression(
     )
 
 
-def write_sheet(path: Path, table: pd.DataFrame) -> None:
-    """Write a tab-separated table whole."""
-    store.write_text(str(path), table.to_csv(sep="\t", index=False, lineterminator="\n"))
-
-
-def write_matrix(path: Path, table: pa.Table) -> None:
-    """Write a matrix with named rows whole, as Parquet or as gzipped tab-separated text, by the path's ending."""
-    if path.name.endswith(".parquet"):
-        store.write_whole(
-            str(path),
-            lambda temporary: pyarrow.parquet.write_table(table, temporary, write_page_checksum=True),
-        )
-    else:
-        _write_text_table(path, table)
-
-
-def _write_text_table(path: Path, table: pa.Table) -> None:
-    options = pyarrow.csv.WriteOptions(delimiter="\t", quoting_style="none", quoting_header="none")
-
-    def write(temporary: str) -> None:
-        if not path.name.endswith(".gz"):
-            pyarrow.csv.write_csv(table, temporary, options)
-            return
-        # No name and no time in the header: the same table gives the same bytes.
-        with (
-            open(temporary, "wb") as raw,
-            gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
-        ):
-            pyarrow.csv.write_csv(table, packed, options)
-
-    store.write_whole(os.fspath(path), write)
-
-
 def _nullable(values: np.ndarray) -> pa.Array:
     return pa.array(values, from_pandas=True)
 
@@ -283,43 +263,3 @@ def _draw_noise(rng: np.random.Generator, n_rows: int, loadings: np.ndarray) -> 
     """Draw (n_rows, n_genes) of covariance I + loadings @ loadings.T: each gene's own, and shared programmes."""
     n_genes, n_factors = loadings.shape
     return rng.standard_normal((n_rows, n_genes)) + rng.standard_normal((n_rows, n_factors)) @ loadings.T
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_arguments(
-    n_patients: int,
-    n_genes: int,
-    n_classes: int,
-    strength: float,
-    world: str,
-    samples_per_patient: int,
-    missing_rate: float,
-    confounding: float,
-) -> None:
-    if world not in WORLDS:
-        raise InputError(f"simulate: world: found {world!r}, expected one of {', '.join(WORLDS)}.")
-    whole = {
-        "n_classes": (n_classes, 2, 100),
-        "n_patients": (n_patients, None, 1_000_000),
-        "n_genes": (n_genes, None, 1_000_000),
-        "samples_per_patient": (samples_per_patient, 1, 1000),
-    }
-    for name, (value, low, high) in whole.items():
-        # Two patients of each class, and room for every class to have genes of its own.
-        low = 2 * n_classes if low is None else low
-        if not _is_whole(value) or not low <= value <= high:
-            raise InputError(
-                f"simulate: {name}: found {value!r}, expected a whole number from {low} to {high}."
-            )
-    ranges = {
-        "strength": (strength, 8),
-        "missing_rate": (missing_rate, 0.99),
-        "confounding": (confounding, 1),
-    }
-    for name, (value, high) in ranges.items():
-        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not is_number or not 0 <= value <= high:
-            raise InputError(f"simulate: {name}: found {value!r}, expected a number from 0 to {high}.")
