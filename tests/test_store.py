@@ -38,10 +38,9 @@ def test_open_block__returns_what_was_written(tmp_path, values, monkeypatch):
     assert not block.values.flags.writeable
 
 
-def test_open_block__large_block_is_a_memory_map_of_the_same_values(tmp_path, values, monkeypatch):
-    monkeypatch.setattr(store, "MEMORY_SHARE", 0.0)
+def test_open_block__large_block_is_a_memory_map_of_the_same_values(tmp_path, values):
     receipt = write(tmp_path / "block", values)
-    block = store.open_block(receipt, tmp_path / "scratch")
+    block = store.open_block(receipt, tmp_path / "scratch", share_of_memory=0.0)
     assert isinstance(block.values, np.memmap)
     np.testing.assert_array_equal(block.values, values)
     assert [path.suffix for path in (tmp_path / "scratch").iterdir()] == [".npy"]

@@ -87,6 +87,7 @@ def study(**changes):
         "positive": "cancer",
         "bootstrap": 200,
         "shard_samples": 16,
+        "thresholds": {"inner_folds": 0},
         "external": [{"id": "published", "title": "A published model", "predictions": "published.tsv"}],
         **changes,
     }
@@ -256,7 +257,9 @@ def test_run__edit_of_a_hypothesis_trains_exactly_it_again_and_what_follows(fini
     finally:
         file.write_text(original)
     assert found == trained
-    assert rules == {"train": 2 * len(trained), "evaluate": 1, "report": 1, "all": 1}
+    # Two parts, and for each the models whose thresholds a study of two classes chooses on training data.
+    n_jobs = 2 * len(trained)
+    assert rules == {"train": n_jobs, "train_again": n_jobs, "evaluate": 1, "report": 1, "all": 1}
 
 
 def test_run__edit_of_title_or_memory_trains_nothing(finished):
@@ -292,7 +295,7 @@ def test_run__shards_do_not_change_the_block(finished):
         json.loads((finished / f"results/{name}/blocks/expression/receipt.json").read_text())
         for name in ("tiny", "one")
     )
-    assert len(list((finished / "results/tiny/shards/expression").iterdir())) == 3
+    assert len(list((finished / "results/tiny/shards/expression").glob("*/receipt.json"))) == 3
     assert many["digest"] == one["digest"]
     assert [part["digest"] for part in many["parts"]] == [part["digest"] for part in one["parts"]]
 
@@ -328,3 +331,22 @@ def test_run__bad_cell_in_a_sample_file_names_sample_file_and_row_on_the_termina
     assert "sample s7: quant/bad.tsv" in text
     assert "many" in text
     assert "Traceback" not in text
+
+
+def test_run__excluded_sample_takes_no_part_and_the_report_tells_why(clone):
+    (clone / "quant/cut.tsv").write_text("gene\tcount\nENSG000\tmany\n")
+    sheet = (clone / "samples.tsv").read_text().replace("quant/s7.tsv", "quant/cut.tsv")
+    (clone / "cut.tsv").write_text(sheet.replace("quant/s9.tsv", "quant/nowhere.tsv"))
+    content = study(study="cut", samples="cut.tsv", hypotheses=["l2_logistic", "prior_only"], external=[])
+    content |= {"on_bad_sample": "exclude"}
+    (clone / "cut.yaml").write_text(json.dumps(content))
+    done = snakemake(clone, configfile="cut.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = clone / "results/cut"
+    splits = pd.read_parquet(results / "splits.parquet")
+    assert set(splits["sample_id"]) == {f"s{number}" for number in range(40)} - {"s7", "s9"}
+    predictions = pd.read_parquet(results / "predictions.parquet")
+    assert set(predictions["sample_id"]) == set(splits["sample_id"])
+    page = (results / "report.html").read_text()
+    assert "quant/nowhere.tsv" in page
+    assert "there is no such file" in page

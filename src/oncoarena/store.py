@@ -235,17 +235,19 @@ def block_samples(receipt: Mapping[str, Any]) -> pd.DataFrame:
     return read_table(receipt["samples"]["uri"])
 
 
-def open_block(receipt: Mapping[str, Any], scratch: Path | None = None) -> Block:
+def open_block(
+    receipt: Mapping[str, Any], scratch: Path | None = None, share_of_memory: float = MEMORY_SHARE
+) -> Block:
     """Read a block: values (n_samples, n_features) float32 in the order of ``block_samples``.
 
-    When ``scratch`` is given and the block exceeds ``MEMORY_SHARE`` of memory, the values are decoded
+    When ``scratch`` is given and the block exceeds ``share_of_memory``, the values are decoded
     once into a memory-mapped file there and opened read-only. Raises InputError if a part is damaged.
     """
     n_samples, n_features = receipt["shape"]
     spec = BlockSpec(**{**receipt["spec"], "dims": tuple(receipt["spec"]["dims"])})
     features = read_table(receipt["features"]["uri"])
     n_bytes = 4 * n_samples * n_features
-    if scratch is None or n_bytes <= MEMORY_SHARE * _physical_memory():
+    if scratch is None or n_bytes <= share_of_memory * _physical_memory():
         values = np.empty((n_samples, n_features), dtype=np.float32)
         _decode_parts(receipt, values)
         values.flags.writeable = False

@@ -1,0 +1,104 @@
+"""A shard of BAM files by one worker and by two, and the blocks that came of it read back as training batches.
+
+    python bench/extraction.py [--samples 8] [--reads 1000000] [--rounds 3] [--rows 4096] [--features 20000]
+
+Extraction is timed on the wall from the first object to the last, with the workers started and their kernels
+loaded, for whole files a task and for ranges of indexed files. Batches of 256 consecutive rows in shuffled order are
+compared with plain ``read()`` of the same bytes; the one-time decoding of the block into its scratch file is given
+beside them. Printed are medians of interleaved rounds and of the ratios round by round.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from oncoarena import store
+from oncoarena.cohort import BlockSpec, feature_table
+from oncoarena.compute import object_pool
+from oncoarena.extraction import extract_shard
+from oncoarena.simulation.cfdna import simulate_cohort
+from oncoarena.study import AssayPlan, assay_module
+
+BATCH_ROWS = 256
+
+
+def time_extraction(folder: Path, samples: pd.DataFrame, n_rounds: int, part_mb: int) -> None:
+    """Print how long one worker and two take for the same shard."""
+    options = assay_module("alignments").Options(part_mb=part_mb)
+    plan = AssayPlan("alignments", options, column="alignments")
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for number in range(n_rounds):
+        for n_workers in seconds:
+            with object_pool(n_workers, 4000) as pool:
+                # The first object of a worker loads its kernels; a shard has hundreds.
+                extract_shard(
+                    plan, samples.iloc[:2], str(folder / f"warm-{part_mb}-{number}-{n_workers}"), pool=pool
+                )
+                started = time.perf_counter()
+                extract_shard(plan, samples, str(folder / f"shard-{part_mb}-{number}-{n_workers}"), pool=pool)
+                seconds[n_workers].append(time.perf_counter() - started)
+    ratio = statistics.median(one / two for one, two in zip(seconds[1], seconds[2], strict=True))
+    n_bytes = sum(store.sizes(samples["alignments"]).values())
+    one, two = (statistics.median(seconds[n]) for n in (1, 2))
+    print(
+        f"{len(samples)} BAM files, {n_bytes / 1e6:.0f} MB, parts of {part_mb} MB: one worker {one:.2f} s, two {two:.2f} s, "
+        f"ratio {ratio:.2f}"
+    )
+
+
+def time_batches(folder: Path, n_rows: int, n_features: int, n_rounds: int) -> None:
+    """Print how fast a block is read as training batches, beside plain reading of as many bytes."""
+    values = np.random.default_rng(0).normal(size=(n_rows, n_features)).astype(np.float32)
+    (folder / "plain").write_bytes(values.tobytes())
+    spec = BlockSpec("toy", ("sample", "feature"), "float32", "none", "numbers")
+    features = feature_table([str(i) for i in range(n_features)])
+    ids = [f"s{row}" for row in range(n_rows)]
+    receipt = store.write_block(str(folder / "block"), spec, ids, iter(values), features, {})
+    started = time.perf_counter()
+    cached = store.open_block(receipt, folder / "scratch", share_of_memory=0.0).values
+    decoding = time.perf_counter() - started
+    starts = np.arange(0, n_rows, BATCH_ROWS)
+    rates: dict[str, list[float]] = {"batches": [], "read": []}
+    for number in range(n_rounds):
+        order = np.random.default_rng(number).permutation(starts)
+        started = time.perf_counter()
+        for start in order:
+            np.array(cached[start : start + BATCH_ROWS])
+        rates["batches"].append(values.nbytes / 1e6 / (time.perf_counter() - started))
+        started = time.perf_counter()
+        with open(folder / "plain", "rb", buffering=0) as file:
+            while file.read(BATCH_ROWS * n_features * 4):
+                pass
+        rates["read"].append(values.nbytes / 1e6 / (time.perf_counter() - started))
+    batches, plain = (statistics.median(rates[name]) for name in rates)
+    ratio = statistics.median(a / b for a, b in zip(rates["batches"], rates["read"], strict=True))
+    print(
+        f"block of {values.nbytes / 1e6:.0f} MB: batches {batches:.0f} MB/s, plain read {plain:.0f} MB/s, ratio {ratio:.2f}; "
+        f"decoded once at {values.nbytes / 1e6 / decoding:.0f} MB/s"
+    )
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--reads", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=4096)
+    parser.add_argument("--features", type=int, default=20_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        time_batches(Path(folder), options.rows, options.features, options.rounds)
+        simulate_cohort(Path(folder, "cohort"), n_samples=options.samples, n_reads=options.reads)
+        samples = pd.read_csv(Path(folder, "cohort/samples.tsv"), sep="\t", dtype=str)
+        for part_mb in (256, 16):
+            time_extraction(Path(folder), samples, options.rounds, part_mb)
+
+
+if __name__ == "__main__":  # the workers import this file again
+    main()
