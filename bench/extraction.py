@@ -46,8 +46,8 @@ def time_extraction(folder: Path, samples: pd.DataFrame, n_rounds: int, part_mb:
     n_bytes = sum(store.sizes(samples["alignments"]).values())
     one, two = (statistics.median(seconds[n]) for n in (1, 2))
     print(
-        f"{len(samples)} BAM files, {n_bytes / 1e6:.0f} MB, parts of {part_mb} MB: one worker {one:.2f} s, two {two:.2f} s, "
-        f"ratio {ratio:.2f}"
+        f"{len(samples)} BAM files, {n_bytes / 1e6:.0f} MB, parts of {part_mb} MB: one worker {one:.2f} s, "
+        f"two {two:.2f} s, ratio {ratio:.2f}"
     )
 
 
@@ -78,8 +78,8 @@ def time_batches(folder: Path, n_rows: int, n_features: int, n_rounds: int) -> N
     batches, plain = (statistics.median(rates[name]) for name in rates)
     ratio = statistics.median(a / b for a, b in zip(rates["batches"], rates["read"], strict=True))
     print(
-        f"block of {values.nbytes / 1e6:.0f} MB: batches {batches:.0f} MB/s, plain read {plain:.0f} MB/s, ratio {ratio:.2f}; "
-        f"decoded once at {values.nbytes / 1e6 / decoding:.0f} MB/s"
+        f"block of {values.nbytes / 1e6:.0f} MB: batches {batches:.0f} MB/s, plain read {plain:.0f} MB/s, "
+        f"ratio {ratio:.2f}; decoded once at {values.nbytes / 1e6 / decoding:.0f} MB/s"
     )
 
 

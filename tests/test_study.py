@@ -1,6 +1,7 @@
 """The config, as a hostile newcomer would write it: each mistake is one line that says what to do."""
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from oncoarena import plan, schema
 from oncoarena.errors import InputError
 from oncoarena.preflight import check_study
 from oncoarena.specs import read_literals
-from oncoarena.study import read_study
+from oncoarena.study import assay_module, assay_names, read_study
 from studies import ROOT
 
 CONFIG = {
@@ -273,6 +274,15 @@ def test_ready_studies__are_legal(path, monkeypatch):
     check_study(study, plan.made_by_rules(study))
 
 
+@pytest.mark.parametrize("name", assay_names())
+def test_config_readme__documents_every_option_of_an_assay(name):
+    text = (ROOT / "config/README.md").read_text()
+    section = text.split(f"**`{name}`**")[1].split("\n**")[0].split("\n###")[0]
+    options = [item.name for item in dataclasses.fields(assay_module(name).Options)]
+    assert not [option for option in options if f"`{option}`" not in section]
+    assert not [block for block in assay_module(name).BLOCKS if f"`{block}`" not in section]
+
+
 def test_config_readme__documents_every_key_of_the_schemas():
     text = (ROOT / "config/README.md").read_text()
     for name in ("config", "hypothesis"):
@@ -282,3 +292,42 @@ def test_config_readme__documents_every_key_of_the_schemas():
             keys |= set(part.get("properties", {}))
         absent = sorted(key for key in keys if f"`{key}`" not in text)
         assert not absent
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"thresholds": {"inner_folds": 1}}, "my.yaml: thresholds.inner_folds: found 1, expected 2 to 10"),
+        (
+            {"thresholds": {"inner_fold": 3}},
+            "unknown key 'inner_fold' in thresholds; did you mean 'inner_folds'?",
+        ),
+        ({"thresholds": {"specificity": 0.97}}, "thresholds.specificity: found 0.97"),
+        ({"seeds": 0}, "seeds: found 0, expected at least 1"),
+        ({"learning_curve": [0.5, 0.5]}, "learning_curve: an entry is listed twice"),
+        ({"learning_curve": [1.5]}, "learning_curve[0]: found 1.5, expected at most 1"),
+    ],
+)
+def test_read_study__keys_of_what_is_trained_again_are_checked(folder, changes, complaint):
+    with pytest.raises(InputError) as caught:
+        read(CONFIG | changes)
+    assert complaint in str(caught.value)
+
+
+def test_read_study__two_labels_get_thresholds_without_asking_and_nothing_else_is_trained_again(folder):
+    study = read(CONFIG)
+    assert plan.refit_runs(study) == ["l2_logistic/0/thresholds", "prior_only/0/thresholds"]
+    more = read(CONFIG | {"seeds": 2, "learning_curve": [0.5], "thresholds": {"inner_folds": 0}})
+    assert plan.refit_runs(more) == ["l2_logistic/0/seeds", "l2_logistic/0/learning"]
+
+
+def test_study_endpoint__is_sealed_with_every_choice_that_calls_depend_on(folder):
+    base = read(CONFIG).endpoint()
+    for change in (
+        {"primary_metric": "brier"},
+        {"positive": "a"},
+        {"thresholds": {"inner_folds": 2}},
+        {"thresholds": {"specificity": 0.99}},
+    ):
+        assert read(CONFIG | change).endpoint() != base
+    assert read(CONFIG | {"seeds": 3, "bootstrap": 200}).endpoint() == base
