@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 
+from oncoarena.referee.operating_points import OPERATING_COLUMNS
 from oncoarena.reporting.tables import COLUMNS, FURTHER
 
 COMPETITORS = (
@@ -140,9 +141,34 @@ def further_tables() -> dict[str, pd.DataFrame]:
             for metric, value in (("log_loss", 1.6 - start), ("accuracy", start))
             for share in (0.25, 0.5, 1.0)
         ],
+        "operating_points": [
+            *(operating_point(name, "all", 0.95, 0.9 - i / 10) for i, name in enumerate((a, b, d))),
+            operating_point(a, "site=Lund", 0.95, 0.7),
+            operating_point(a, "all", 0.99, None),
+            (c, "all", "", *[np.nan] * (len(OPERATING_COLUMNS) - 4), "needs 3 patients of every label"),
+        ],
+        "seeds": [
+            (name, number, metric, value + number / 100, number / 50)
+            for name in (a, b)
+            for metric, value in (("accuracy", 0.8), ("log_loss", 0.5))
+            for number in range(3)
+        ],
         "failures": [(a, f"s{i}", "BL", "NB", 0.5 + i / 40) for i in range(14)],
     }
     return {name: pd.DataFrame(rows[name], columns=FURTHER[name].split()) for name in rows}
+
+
+def operating_point(name, stratum, level, sensitivity):
+    """A row of the operating points: a threshold of five splits, or none where sensitivity is None."""
+    rates = [np.nan] * 10
+    if sensitivity is not None:
+        rates = [level, level - 0.03, level + 0.02, level - 0.05, level + 0.04]
+        rates += [sensitivity, sensitivity - 0.1, sensitivity + 0.05, sensitivity - 0.2, sensitivity + 0.1]
+    threshold = [0.5, 0.4, 0.6] if sensitivity is not None else [np.nan] * 3
+    counts = [5, 80, 70, 80 / 81, level, 0.8]
+    values = [0.3, 0.1, 0.6, 0.99, 0.98, 1.0, 40, 35]
+    remark = "" if sensitivity is not None else "needs 99 negative training samples; a training part has 80"
+    return (name, stratum, "specificity", level, *threshold, *counts, *rates, *values, remark)
 
 
 VOID = {"meta", "input", "br", "hr", "img", "link", "option"}

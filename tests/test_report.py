@@ -338,14 +338,16 @@ def full() -> tuple[str, Page]:
 
 def test_page__shows_further_tables_where_they_are_given_and_no_trace_where_they_are_not(full, page):
     sections = [e["id"] for e in full[1].all("section")]
-    assert sections[sections.index("strata") :][:4] == ["strata", "learning", "agreement", "checks"]
-    assert not {"learning", "agreement"} & {e["id"] for e in page.all("section")}
+    assert sections[sections.index("strata") :][:5] == ["strata", "learning", "seeds", "agreement", "checks"]
+    assert sections[sections.index("operating-points") + 1] == "confusion"
+    further = {"operating-points", "learning", "seeds", "agreement"}
+    assert not further & {e["id"] for e in page.all("section")}
     for absent in ("favours", "adds to all others", "Wrong with the most confidence"):
         assert absent in full[0]
         assert absent not in " ".join(e["text"] for e in page.all("main"))
     study = make_study()
     study["tables"] |= {name: table.iloc[:0] for name, table in further_tables().items()}
-    assert not {"learning", "agreement"} & {e["id"] for e in Page(render_report(**study)).all("section")}
+    assert not further & {e["id"] for e in Page(render_report(**study)).all("section")}
 
 
 def test_page__with_all_tables_keeps_ids_unique_charts_titled_and_boxes_at_work(full):

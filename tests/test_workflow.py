@@ -214,6 +214,11 @@ def test_run__planted_signal_is_found_and_the_controls_do_not_find_it(finished):
 
 def test_run__report_is_one_file_that_names_every_competitor(finished):
     text = (finished / "results/tiny/report.html").read_text()
+    # A page for screens, one for paper, and what each step took, the extraction of forty objects among them.
+    assert (finished / "results/tiny/report.pdf").read_bytes().startswith(b"%PDF")
+    assert "How fast objects were read" in text
+    steps = pd.read_csv(finished / "results/tiny/export/tables/steps.tsv", sep="\t")
+    assert {"check_samples", "split", "extract", "freeze", "train", "evaluate"} <= set(steps["step"])
     assert "<script src" not in text
     assert "http-equiv" in text
     for name in (*HYPOTHESES, "published"):

@@ -1,4 +1,4 @@
-"""The command line beside Snakemake: check, try, new-hypothesis, leaderboard, compare."""
+"""The command line beside Snakemake: check, try, new-hypothesis, leaderboard, compare, simulate."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from oncoarena import __version__, schema
+from oncoarena import __version__, schema, simulation
 from oncoarena.errors import InputError
 from oncoarena.study import Study, read_study
 
@@ -23,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader (head, less) has gone: that is no failure; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 0
+
+
+_ShowDefaults = argparse.ArgumentDefaultsHelpFormatter
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +54,16 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new-hypothesis", help="write a working hypothesis to start from")
     new.add_argument("name", help="a lower-case Python name, e.g. enhancer_burden")
     new.set_defaults(run=_new_hypothesis)
+    cohort = commands.add_parser("simulate", help="write a cohort with a planted signal, of any size")
+    kinds = cohort.add_subparsers(required=True, metavar="KIND", dest="kind")
+    for kind in simulation.KINDS:
+        one = kinds.add_parser(kind, help=f"a cohort of {kind}", formatter_class=_ShowDefaults)
+        one.add_argument("directory", type=Path, help="where the cohort goes")
+        one.add_argument("--jobs", type=int, default=1, help="processes")
+        for name, value in simulation.defaults(kind).items():
+            flag = "--" + name.removeprefix("n_").replace("_", "-")
+            one.add_argument(flag, dest=name, type=type(value), default=value, help=name)
+        one.set_defaults(run=_simulate)
     return parser
 
 
@@ -113,6 +126,14 @@ def _new_hypothesis(options: argparse.Namespace) -> None:
     print(f"Wrote {module.relative_to(Path.cwd())}: your claim, its Config and its fit.")
     print(f"Wrote {entry.relative_to(Path.cwd())}: its entry; add {options.name!r} to a study's hypotheses.")
     print(f"Then: oncoarena try {options.name}   and   pytest tests/test_hypotheses*.py -k {options.name}")
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    names = ["kind", *simulation.defaults(options.kind)]
+    sheet = simulation.simulate(
+        options.directory, {name: vars(options)[name] for name in names}, options.jobs
+    )
+    print(f"Wrote {sheet} and what it names")
 
 
 if __name__ == "__main__":

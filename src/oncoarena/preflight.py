@@ -1,18 +1,16 @@
 """Everything that can be known to be wrong before the first job, found at once and said in plain lines."""
 
-import inspect
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from oncoarena import store
+from oncoarena import simulation, store
 from oncoarena.errors import Faults, InputError
 from oncoarena.external import read_external
 from oncoarena.extraction import read_annotation
 from oncoarena.samples import read_samples
-from oncoarena.schema import suggestion
 from oncoarena.splits import make_splits
 from oncoarena.study import AssayPlan, Study, assay_module
 
@@ -26,7 +24,8 @@ def check_study(study: Study, made_by_rules: Collection[str] = (), cache: Path |
     Raises InputError with a line for each problem that was found.
     """
     faults = Faults()
-    faults.collect(_check_simulation, study)
+    if study.simulate is not None:
+        faults.collect(simulation.read_request, study.simulate)
     samples = splits = None
     if not _made_later(study.samples, made_by_rules):
         samples = faults.collect(read_samples, study.samples, **study.sheet_needs())
@@ -39,7 +38,7 @@ def check_study(study: Study, made_by_rules: Collection[str] = (), cache: Path |
         for item in study.external:
             faults.collect(read_external, item.id, item.predictions, splits, classes)
     for plan in study.assays:
-        faults.collect(_check_input, plan, samples, made_by_rules, cache)
+        faults.collect(_check_input, plan, samples, made_by_rules, cache, study.on_bad_sample)
     faults.tell()
 
 
@@ -47,27 +46,21 @@ def _made_later(uri: str, made_by_rules: Collection[str]) -> bool:
     return uri in made_by_rules and not store.exists(uri)
 
 
-def _check_simulation(study: Study) -> None:
-    if study.simulate is None:
-        return
-    from oncoarena import simulate
-
-    arguments = inspect.signature(simulate.simulate_cohort).parameters
-    # The rule simulate knows the names of the files of one layout.
-    legal = [name for name in arguments if name not in ("directory", "layout")]
-    for key in study.simulate:
-        if key not in legal:
-            raise InputError(f"config: simulate: unknown key {key!r}{suggestion(key, legal)}")
-
-
 def _check_input(
-    plan: AssayPlan, samples: pd.DataFrame | None, made_by_rules: Collection[str], cache: Path | None
+    plan: AssayPlan,
+    samples: pd.DataFrame | None,
+    made_by_rules: Collection[str],
+    cache: Path | None,
+    on_bad_sample: str,
 ) -> None:
+    for option, uri in plan.files().items():
+        if not store.exists(uri):
+            raise InputError(f"{uri}: there is no such file; correct assays.{plan.name}.{option}")
     annotation = None
     if plan.annotation is not None and not _made_later(plan.annotation, made_by_rules):
         annotation = read_annotation(plan.annotation)
     if plan.column is not None:
-        if samples is not None:
+        if samples is not None and on_bad_sample == "stop":
             _check_objects(plan, samples)
         return
     if _made_later(plan.matrix, made_by_rules):
@@ -82,12 +75,12 @@ def _check_objects(plan: AssayPlan, samples: pd.DataFrame) -> None:
     absent = set(store.missing(samples[plan.column]))
     rows = samples[samples[plan.column].isin(absent)]
     if len(rows):
-        lines = [
-            f"sample {sample_id}: column {plan.column!r}: {uri}: there is no such file; correct the sample sheet"
-            for sample_id, uri in zip(rows["sample_id"][:20], rows[plan.column][:20], strict=True)
-        ]
-        more = [f"and {len(rows) - 20} more missing files"] if len(rows) > 20 else []
-        raise InputError("\n".join(lines + more))
+        faults = Faults(what="missing file")
+        for sample_id, uri in zip(rows["sample_id"], rows[plan.column], strict=True):
+            faults.add(
+                f"sample {sample_id}: column {plan.column!r}: {uri}: there is no such file; correct the sample sheet"
+            )
+        faults.tell()
 
 
 def _check_matrix(

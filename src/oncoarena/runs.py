@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 
 from oncoarena import compute, provenance, store
 from oncoarena.errors import InputError
+from oncoarena.refits import COLUMN, Refit, plan_fits
 from oncoarena.samples import covariate_table
 from oncoarena.specs import TrainingSpec
 from oncoarena.splits import split_id
@@ -63,23 +65,24 @@ def run_part(
     gpu: int,
     uri: str,
     save_models: bool = False,
+    refit: Refit | None = None,
 ) -> dict[str, Any]:
     """Train a hypothesis on its share of the splits and write predictions.parquet and run.json below ``uri``.
 
     Split i belongs to part i modulo ``n_parts``. Training happens in a process of its own, started with
-    the thread caps and determinism flags of its framework; see ``training``.
+    the thread caps and determinism flags of its framework; see ``training``. With ``refit`` the models are
+    not those that compete but those of its purpose (see ``refits``), and the predictions have its column too.
     Returns the content of run.json. Raises InputError if training failed; its log says why.
     """
     receipt = store.read_json(splits_receipt)
     blocks = _block_receipts(spec, assay_receipts)
-    mine = [split for number, split in enumerate(receipt["splits"]) if number % n_parts == part]
-    for split in mine:
-        split["seed"] = compute.spawn_seed(study_seed, spec.id, split["repeat"], split["fold"])
+    fits = plan_fits(receipt["splits"], part, n_parts, study_seed, spec.id, refit, len(receipt["classes"]))
     models = store.join(uri, "models") if save_models else None
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     with tempfile.TemporaryDirectory(prefix="oncoarena-") as directory:
         job = Job(
             spec=spec,
-            splits=mine,
+            fits=fits,
             blocks=blocks,
             classes=tuple(receipt["classes"]),
             covariates=tuple(receipt["covariates"]),
@@ -89,19 +92,22 @@ def run_part(
             scratch=str(store.scratch_directory()),
             output=directory,
         )
-        _train(job, Path(directory))
-        results = [store.read_json(f"{directory}/{split['id']}.json") for split in mine]
+        if fits:
+            _train(job, Path(directory))
+        results = [store.read_json(f"{directory}/{fit['id']}.json") for fit in fits]
         refused = [result for result in results if result["status"] == "not_applicable"]
-        tables = [] if refused else [_read_predictions(directory, spec, split) for split in mine]
-        if models is not None and mine and not refused:
+        tables = [] if refused else [_read_predictions(directory, spec, fit) for fit in fits]
+        if models is not None and fits and not refused:
             store.write_directory(models, Path(directory, "models"))
     probability_columns = [f"p_{name}" for name in receipt["classes"]]
-    empty = pd.DataFrame(columns=["hypothesis", "repeat", "fold", "sample_id", *probability_columns])
+    own = [COLUMN[refit.purpose]] if refit is not None else []
+    empty = pd.DataFrame(columns=["hypothesis", "repeat", "fold", *own, "sample_id", *probability_columns])
     store.write_table(
         store.join(uri, "predictions.parquet"), pd.concat(tables, ignore_index=True) if tables else empty
     )
     run = {
         "hypothesis": spec.id,
+        "purpose": refit.purpose if refit is not None else "",
         "module": spec.module,
         "framework": spec.framework,
         "blocks": sorted(blocks),
@@ -111,6 +117,7 @@ def run_part(
         "part": part,
         "n_parts": n_parts,
         "seed": study_seed,
+        "started": started,
         "config": results[0]["config"] if results else dict(spec.config),
         "threads": threads,
         "gpu": gpu,
@@ -162,9 +169,9 @@ def _train(job: Job, directory: Path) -> None:
         )
 
 
-def _read_predictions(directory: str, spec: TrainingSpec, split: Mapping[str, Any]) -> pd.DataFrame:
-    table = pd.read_parquet(Path(directory, f"{split['id']}.parquet"))
-    table.insert(0, "fold", split["fold"])
-    table.insert(0, "repeat", split["repeat"])
+def _read_predictions(directory: str, spec: TrainingSpec, fit: Mapping[str, Any]) -> pd.DataFrame:
+    table = pd.read_parquet(Path(directory, f"{fit['id']}.parquet"))
+    table.insert(0, "fold", fit["fold"])
+    table.insert(0, "repeat", fit["repeat"])
     table.insert(0, "hypothesis", spec.id)
     return table

@@ -3,12 +3,13 @@
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from oncoarena import assays, schema, store
 from oncoarena.errors import Faults, InputError
+from oncoarena.refits import Refit, Thresholds, refits
 from oncoarena.specs import HypothesisSpec, read_spec
 from oncoarena.splits import SplitPlan
 
@@ -28,8 +29,14 @@ class AssayPlan:
     """URI of a feature annotation table, or None."""
 
     def blocks(self) -> tuple[str, ...]:
-        """Names of the blocks that one pass of the assay yields."""
-        return tuple(assay_module(self.name).BLOCKS)
+        """Names of the blocks that one pass of the assay yields with its options."""
+        module = assay_module(self.name)
+        return tuple(module.offered(self.options)) if hasattr(module, "offered") else tuple(module.BLOCKS)
+
+    def files(self) -> dict[str, str]:
+        """Files beside the objects that the assay reads, by the option that names them."""
+        names = getattr(assay_module(self.name), "FILES", ())
+        return {name: getattr(self.options, name) for name in names if getattr(self.options, name)}
 
 
 @dataclass(frozen=True)
@@ -61,9 +68,19 @@ class Study:
     """The label that counts as positive in a study of two; None means the last in alphabetical order."""
     prevalence: float | None = None
     """Share of the positive label, of two, at which predictive values are stated."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    seeds: int = 1
+    """How many seeds each claim and baseline is trained with."""
+    learning_curve: tuple[float, ...] = ()
+    """Shares of the training patients on which claims and baselines are trained."""
     bootstrap: int = 1000
     save_models: bool = False
     shard_samples: int = 500
+    """Samples that one extraction job reads at most."""
+    shard_gb: float = 200.0
+    """Bytes that one extraction job reads, 10^9: it ends with the object that reaches this."""
+    on_bad_sample: str = "stop"
+    """What an object that cannot be read does to the study: stop it, or exclude its sample."""
     simulate: Mapping[str, Any] | None = None
 
     def hypothesis(self, name: str) -> HypothesisSpec:
@@ -82,12 +99,28 @@ class Study:
             if spec.training.blocks is None or set(spec.training.blocks) & set(plan.blocks())
         ]
 
+    def refits_of(self, spec: HypothesisSpec) -> list[Refit]:
+        """List what a hypothesis trains beside the models that compete."""
+        return refits(self.thresholds, self.seeds, self.learning_curve, spec.role)
+
+    def refit(self, spec: HypothesisSpec, purpose: str) -> Refit:
+        """Return what a hypothesis trains for one purpose."""
+        return next(item for item in self.refits_of(spec) if item.purpose == purpose)
+
     def sheet_needs(self) -> dict[str, Any]:
         """What this study needs of its sample sheet: the arguments of ``samples.read_samples``."""
         return {
             "columns": list(dict.fromkeys([*self.splits.columns(), *self.covariates, *self.strata])),
             "paths": [plan.column for plan in self.assays if plan.column],
             "min_patients": self.splits.min_patients(),
+        }
+
+    def endpoint(self) -> dict[str, Any]:
+        """What is sealed before a model is trained: the arguments of ``referee.endpoint.describe_endpoint``."""
+        return {
+            "primary": self.primary_metric,
+            "rule": self.thresholds.rule(),
+            "positive": self.positive,
         }
 
     def referee(self) -> dict[str, Any]:
@@ -102,6 +135,7 @@ class Study:
             "primary_metric": self.primary_metric,
             "positive": self.positive,
             "prevalence": self.prevalence,
+            "thresholds": asdict(self.thresholds),
             "bootstrap": self.bootstrap,
             "seed": self.seed,
         }
@@ -119,7 +153,9 @@ def assay_names() -> list[str]:
 
 
 def _is_assay(name: str) -> bool:
-    return hasattr(importlib.import_module(f"oncoarena.assays.{name}"), "BLOCKS")
+    """Look for BLOCKS in the text: importing every module would load the libraries of every format."""
+    text = Path(assays.__path__[0], f"{name}.py").read_text(encoding="utf-8")
+    return text.startswith("BLOCKS") or "\nBLOCKS" in text
 
 
 def assay_module(name: str) -> Any:
@@ -142,6 +178,7 @@ def read_study(
     specs = faults.collect(_read_hypotheses, content["hypotheses"], where, schemas, hypothesis_dirs)
     plans = [faults.collect(_read_assay, name, keys, where) for name, keys in content["assays"].items()]
     splits = faults.collect(_read_splits, content["splits"], where)
+    thresholds = faults.collect(_read_thresholds, content.get("thresholds", {}), where)
     faults.tell()
     study = Study(
         name=content["study"],
@@ -151,6 +188,7 @@ def read_study(
         assays=tuple(plans),
         splits=splits,
         hypotheses=specs,
+        thresholds=thresholds,
         external=tuple(External(**{"title": item["id"], **item}) for item in content.get("external", [])),
         **{
             key: tuple(content[key]) if isinstance(content[key], list) else content[key]
@@ -160,9 +198,13 @@ def read_study(
                 "primary_metric",
                 "positive",
                 "prevalence",
+                "seeds",
+                "learning_curve",
                 "bootstrap",
                 "save_models",
                 "shard_samples",
+                "shard_gb",
+                "on_bad_sample",
                 "simulate",
             )
             if key in content
@@ -230,6 +272,13 @@ def _read_splits(content: Mapping[str, Any], where: str) -> SplitPlan:
         if key in content:
             raise InputError(f"{where}: splits.{key} has no meaning with scheme {scheme}; remove it")
     return SplitPlan(**content)
+
+
+def _read_thresholds(content: Mapping[str, Any], where: str) -> Thresholds:
+    try:
+        return Thresholds(**content)
+    except InputError as error:
+        raise InputError(f"{where}: thresholds.{error}") from error
 
 
 def _check_names(study: Study, where: str) -> None:

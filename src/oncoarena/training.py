@@ -1,9 +1,10 @@
 """Train one hypothesis on one split at a time, in a process that sees that split's training labels alone.
 
-``python -m oncoarena.training JOB.json`` imports the framework once, then forks a child for every split of
-the job. A child reads its own split's file, in which test samples have no label; the parent reads
-none. So no process ever holds a label of a sample that it predicts, although in repeated cross-validation
-each sample is a training sample of some other split.
+``python -m oncoarena.training JOB.json`` imports the framework once, then forks a child for every model of
+the job: one a split, or several where models are trained again (see ``refits``). A child reads its own
+split's file, in which test samples have no label; the parent reads none. So no process ever holds a label of
+a test sample of its split, although in repeated cross-validation each sample is a training sample of some
+other split.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ import pandas as pd
 from oncoarena import compute, store
 from oncoarena.cohort import Block, Cohort, LabelledCohort
 from oncoarena.errors import InputError, NotApplicable
+from oncoarena.refits import COLUMN, refit_parts
 from oncoarena.samples import covariate_table
 from oncoarena.specs import TrainingSpec, load_module, spec_from_dict
 
@@ -35,8 +37,8 @@ class Job:
     """What a training process is told: where its splits and blocks are, never what a test label is."""
 
     spec: TrainingSpec
-    splits: list[dict[str, Any]]
-    """Of each split: repeat, fold, id, uri of its file, seed."""
+    fits: list[dict[str, Any]]
+    """Of each model: repeat, fold, id, uri of its split's file, seed; see ``refits.plan_fits``."""
     blocks: dict[str, str]
     """Name of a block to the URI of its receipt."""
     classes: tuple[str, ...]
@@ -162,42 +164,46 @@ def check_probabilities(
     return probabilities / total
 
 
-def train_split(job: Job, split: Mapping[str, Any]) -> dict[str, Any]:
-    """Train and predict one split; write its predictions and return what happened, JSON-able."""
-    device = compute.prepare_framework(job.spec.framework, job.threads, job.gpu, split["seed"])
+def train_one(job: Job, fit: Mapping[str, Any]) -> dict[str, Any]:
+    """Train one model and predict with it; write its predictions and return what happened, JSON-able."""
+    device = compute.prepare_framework(job.spec.framework, job.threads, job.gpu, fit["seed"])
     module = load_module(job.spec)
     blocks = {}
     for name, receipt_uri in job.blocks.items():
         receipt = store.read_json(receipt_uri)
         ids = store.block_samples(receipt)["sample_id"].tolist()
         blocks[name] = (ids, store.open_block(receipt, Path(job.scratch)))
-    table = store.read_table(split["uri"])
+    table = store.read_table(fit["uri"])
     train, validation, test = read_cohorts(table, blocks, job.classes, job.covariates)
     started = time.perf_counter()
     result = {
-        "repeat": split["repeat"],
-        "fold": split["fold"],
-        "seed": split["seed"],
+        "repeat": fit["repeat"],
+        "fold": fit["fold"],
+        "seed": fit["seed"],
         "device": device,
-        "n_train": len(train),
-        "n_validation": len(validation) if validation is not None else 0,
-        "n_test": len(test),
         "config": dataclasses.asdict(build_config(module, job.spec.config)),
     }
+    again = {COLUMN[fit["purpose"]]: fit["value"]} if "purpose" in fit else {}
     try:
-        predictor = fit_split(job.spec, module, train, validation, seed=split["seed"], device=device)
+        train, test = refit_parts(fit, train, test)
+        result |= again | {
+            "n_train": len(train),
+            "n_validation": len(validation) if validation is not None else 0,
+            "n_test": len(test),
+        }
+        predictor = fit_split(job.spec, module, train, validation, seed=fit["seed"], device=device)
     except NotApplicable as refusal:
         return {**result, "status": "not_applicable", "reason": str(refusal)}
     fitted = time.perf_counter()
     probabilities = check_probabilities(
         predictor.predict_proba(test), len(test), len(job.classes), job.spec.id
     )
-    table = pd.DataFrame({"sample_id": test.sample_ids})
+    table = pd.DataFrame(again | {"sample_id": test.sample_ids})
     for column, name in enumerate(job.classes):
         table[f"p_{name}"] = probabilities[:, column]
-    table.to_parquet(Path(job.output, f"{split['id']}.parquet"))
+    table.to_parquet(Path(job.output, f"{fit['id']}.parquet"))
     if job.models is not None:
-        directory = Path(job.models, split["id"])
+        directory = Path(job.models, fit["id"])
         directory.mkdir(parents=True)
         predictor.save(directory)
     return {
@@ -209,8 +215,8 @@ def train_split(job: Job, split: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _train_in_child(job: Job, split: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Fork, train one split in the child, and return its exit status and what the system measured of it."""
+def _train_in_child(job: Job, fit: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Fork, train one model in the child, and return its exit status and what the system measured of it."""
     started = time.perf_counter()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -218,8 +224,8 @@ def _train_in_child(job: Job, split: Mapping[str, Any]) -> tuple[int, dict[str, 
     if child == 0:
         status = 1
         try:
-            result = train_split(job, split)
-            Path(job.output, f"{split['id']}.json").write_text(json.dumps(result))
+            result = train_one(job, fit)
+            Path(job.output, f"{fit['id']}.json").write_text(json.dumps(result))
             status = 0
         except InputError as error:
             print(error, file=sys.stderr)
@@ -238,23 +244,23 @@ def _train_in_child(job: Job, split: Mapping[str, Any]) -> tuple[int, dict[str, 
 
 
 def main(job_path: str) -> int:
-    """Train all splits of a job in turn; stop at the first that fails."""
+    """Train all models of a job in turn; stop at the first that fails."""
     job = read_job(Path(job_path))
     compute.preload(job.spec.framework)
-    for split in job.splits:
-        status, usage = _train_in_child(job, split)
+    for fit in job.fits:
+        status, usage = _train_in_child(job, fit)
         if status != 0:
             cause = f"signal {-status}" if status < 0 else "an error, above"
             print(
-                f"{job.spec.id}: repeat {split['repeat']}, fold {split['fold']} ended with {cause}",
+                f"{job.spec.id}: repeat {fit['repeat']}, fold {fit['fold']} ended with {cause}",
                 file=sys.stderr,
             )
             return 1
-        result_path = Path(job.output, f"{split['id']}.json")
+        result_path = Path(job.output, f"{fit['id']}.json")
         result = {**json.loads(result_path.read_text()), **usage}
         result_path.write_text(json.dumps(result))
         print(
-            f"{job.spec.id} {split['id']}: {result['status']}, {usage['seconds']:.1f} s, "
+            f"{job.spec.id} {fit['id']}: {result['status']}, {usage['seconds']:.1f} s, "
             f"{usage['peak_memory_mb']} MB, {result['device']}",
             flush=True,
         )

@@ -2,7 +2,7 @@
 import dataclasses
 from pathlib import Path
 
-from oncoarena import plan, preflight, provenance
+from oncoarena import plan, preflight, provenance, refits
 from oncoarena.errors import InputError
 from oncoarena.study import read_study
 
@@ -31,6 +31,7 @@ wildcard_constraints:
     assay="|".join(item.name for item in STUDY.assays),
     hypothesis="|".join(spec.id for spec in STUDY.hypotheses),
     part=r"\d+",
+    purpose="|".join(refits.PURPOSES),
     shard=r"\d+",
 
 

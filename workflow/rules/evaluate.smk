@@ -8,6 +8,12 @@ rule evaluate:
         assays=[f"{RESULTS}/blocks/{item.name}.json" for item in STUDY.assays],
         predictions=run_files("predictions.parquet"),
         runs=run_files("run.json"),
+        refits=[
+            f"{RESULTS}/runs/{name}/{file}"
+            for name in plan.refit_runs(STUDY)
+            for file in ("run.json", "predictions.parquet")
+        ],
+        endpoint=f"{RESULTS}/endpoint.json",
         external=[item.predictions for item in STUDY.external],
     output:
         **{name: f"{RESULTS}/{name}.parquet" for name in plan.TABLES},

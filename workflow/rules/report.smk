@@ -6,14 +6,22 @@ rule report:
         samples=f"{RESULTS}/samples.parquet",
         splits=f"{RESULTS}/splits.parquet",
         runs=run_files("run.json"),
+        endpoint=f"{RESULTS}/endpoint.json",
         assays=[f"{RESULTS}/blocks/{item.name}.json" for item in STUDY.assays],
         tables=[f"{RESULTS}/{name}.parquet" for name in plan.TABLES],
+        benchmarks=lambda wildcards: [
+            f"{RESULTS}/benchmarks/{name}.tsv"
+            for name in plan.benchmarks(
+                STUDY, {item.name: len(shards_of(item.name)) for item in STUDY.assays}
+            )
+        ],
     output:
         report=report(
             f"{RESULTS}/report.html",
             category="Evaluation",
             caption="../report/report.rst",
         ),
+        pdf=f"{RESULTS}/report.pdf",
         # Written after all else of the export, for which it vouches.
         export=f"{RESULTS}/export/ro-crate-metadata.json",
     log:

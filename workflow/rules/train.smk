@@ -1,4 +1,5 @@
-# One rule fans out over all hypotheses and the parts of the splits.
+# One rule fans out over all hypotheses and the parts of the splits; a second trains them again, on less of the training
+# part or with other seeds, a job for each purpose: a change of one key trains nothing else again.
 
 
 rule train:
@@ -29,6 +30,7 @@ rule train:
         seed=STUDY.seed,
         n_parts=STUDY.splits.parts,
         save_models=STUDY.save_models,
+        refit=None,
         code=lambda wildcards: code(
             "oncoarena.training", spec_of(wildcards).training.module
         ),
@@ -37,3 +39,27 @@ rule train:
         ),
     script:
         "../scripts/train.py"
+
+
+use rule train as train_again with:
+    output:
+        predictions=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/{{purpose}}/predictions.parquet",
+        run=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/{{purpose}}/run.json",
+    log:
+        f"{RESULTS}/logs/train_again/{{hypothesis}}.{{part}}.{{purpose}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_again/{{hypothesis}}.{{part}}.{{purpose}}.tsv"
+    params:
+        spec=lambda wildcards: dataclasses.asdict(spec_of(wildcards).training),
+        seed=STUDY.seed,
+        n_parts=STUDY.splits.parts,
+        save_models=False,
+        refit=lambda wildcards: dataclasses.asdict(
+            STUDY.refit(spec_of(wildcards), wildcards.purpose)
+        ),
+        code=lambda wildcards: code(
+            "oncoarena.training", spec_of(wildcards).training.module
+        ),
+        versions=lambda wildcards: provenance.framework_versions(
+            spec_of(wildcards).training.framework
+        ),

@@ -11,6 +11,8 @@ with log_to(snakemake.log[0]):
         splits_uri=snakemake.input.splits,
         prediction_uris=list(snakemake.input.predictions),
         run_uris=list(snakemake.input.runs),
+        refit_uris=[uri for uri in snakemake.input.refits if uri.endswith("run.json")],
+        endpoint_uri=snakemake.input.endpoint,
         assay_receipts=list(snakemake.input.assays),
         threads=snakemake.threads,
         results=str(Path(snakemake.output.evaluation).parent),

@@ -8,6 +8,9 @@ from oncoarena.results import write_report
 with log_to(snakemake.log[0]):
     write_report(
         run_uris=list(snakemake.input.runs),
+        endpoint_uri=snakemake.input.endpoint,
+        assay_uris=list(snakemake.input.assays),
+        benchmark_uris=list(snakemake.input.benchmarks),
         results=str(Path(snakemake.output.report).parent),
         config=snakemake.params.config,
         command=snakemake.params.command,

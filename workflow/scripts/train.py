@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from oncoarena.logs import log_to
+from oncoarena.refits import Refit
 from oncoarena.runs import run_part
 from oncoarena.specs import spec_from_dict
 
@@ -18,4 +19,5 @@ with log_to(snakemake.log[0]):
         gpu=snakemake.resources.gpu,
         uri=str(Path(snakemake.output.run).parent),
         save_models=snakemake.params.save_models,
+        refit=Refit(**snakemake.params.refit) if snakemake.params.refit else None,
     )

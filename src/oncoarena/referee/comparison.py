@@ -10,11 +10,12 @@ from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 
 from oncoarena.referee import metrics
-from oncoarena.referee.bootstrap import chunks, exact_interval, percentile_interval, swap_patients
+from oncoarena.referee.bootstrap import exact_interval, percentile_interval, swap_patients
 from oncoarena.referee.calibration import delong, difference, mean_influence
 from oncoarena.referee.evaluation import PERFECT_AT_ONE, SHARES, effective_trials
 from oncoarena.referee.outcomes import Outcomes
 from oncoarena.referee.replicates import Replicates, Scorer, metric_names
+from oncoarena.referee.weighing import weight_batches
 
 COMPARISON_COLUMNS = [
     "hypothesis_a",
@@ -166,8 +167,10 @@ def exchange_p_values(
     observed = gap(np.zeros((n_patients, 1), dtype=np.uint8))
     exceeded = dict.fromkeys(observed, 0)
     rng = np.random.default_rng(seed)
-    for size in chunks(n_permutations, 2 * n_patients):
-        for name, drawn in gap(swap_patients(n_patients, size, rng)).items():
+    for swapped in weight_batches(
+        n_permutations, 2 * n_patients, lambda n: swap_patients(n_patients, n, rng)
+    ):
+        for name, drawn in gap(swapped).items():
             # The allowance counts ties that rounding would part.
             exceeded[name] += int((np.abs(drawn) >= np.abs(observed[name]) - 1e-10).sum())
     return {

@@ -3,9 +3,10 @@
 import numpy as np
 from scipy import sparse
 
-from oncoarena.referee.bootstrap import chunks, draw_patients, patient_strata, percentile_interval
+from oncoarena.referee.bootstrap import draw_patients, patient_strata, percentile_interval
 from oncoarena.referee.metrics import brier_scores, calibration_bin_count, equal_mass_bins
 from oncoarena.referee.outcomes import Outcomes
+from oncoarena.referee.weighing import weight_batches, weighted_sums
 
 PARTS = ("brier_reliability", "brier_resolution", "brier_uncertainty")
 
@@ -48,7 +49,7 @@ class _Binned:
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
         """Compute reliability, resolution and uncertainty: (3, n_replicates)."""
-        sums = self.sums @ weights.astype(np.float64)
+        sums = weighted_sums(self.sums, weights)
         size = self.shape[0] * self.shape[1]
         counts, gaps = sums[:size], sums[size : 2 * size]
         by_class = sums[2 * size : -1]
@@ -101,8 +102,9 @@ def brier_rows(
     whole = measure(np.ones((n_units, 1)))[:, 0]
     strata = patient_strata(outcomes.patients, outcomes.truth, len(outcomes.classes))
     rng = np.random.default_rng(seed)
-    sizes = chunks(min(n_bootstrap, MOST_REPLICATES), n_units)
-    drawn = np.concatenate([measure(draw_patients(strata, size, rng)) for size in sizes], axis=1)
+    n_drawn = min(n_bootstrap, MOST_REPLICATES)
+    batches = weight_batches(n_drawn, n_units, lambda n: draw_patients(strata, n, rng))
+    drawn = np.concatenate([measure(weights) for weights in batches], axis=1)
     found = {}
     for name, estimate, replicates in zip(PARTS[:2], whole, drawn, strict=False):
         low, high = percentile_interval(replicates - 2 * (np.nanmean(replicates) - estimate))

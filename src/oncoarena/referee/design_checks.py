@@ -49,18 +49,28 @@ def endpoint_changed(evidence: Evidence) -> Iterator[Finding]:
     """CHK015 The endpoint was changed after results existed.
 
     Whoever has seen the results can choose the metric, the aggregation or the threshold that shows them best. Compares
-    the digest of the primary endpoint with that under which results of this study were first written.
+    the digest of the primary endpoint with that which was sealed before training, and with that under which results of
+    this study were first written.
     Remedy: report the endpoint that was named first, and the new one as exploratory.
     Source: TRIPOD+AI, Collins 2024, doi:10.1136/bmj-2023-078378.
     """
-    if evidence.previous_endpoint is None:
+    before, now, sealed = evidence.previous_endpoint, evidence.endpoint, evidence.sealed_endpoint
+    if sealed is not None and sealed["digest"] != now:
+        yield "", "finding", f"Sealed was another endpoint ({sealed['digest'][:15]}); this one is {now[:15]}."
+    elif before is None:
         yield "", "not_applicable", "No earlier results of this study were given."
-    elif evidence.previous_endpoint == evidence.endpoint:
+    elif before != now:
+        yield "", "finding", f"Results exist under another endpoint ({before[:15]}); this one is {now[:15]}."
+    else:
+        when = f", sealed {_before_training(evidence, sealed['sealed'])}" if sealed is not None else ""
         yield (
             "",
             "pass",
-            f"The endpoint is the one under which results were first written ({evidence.endpoint[:15]}).",
+            f"The endpoint is the one under which results were first written ({now[:15]}){when}.",
         )
-    else:
-        before, now = evidence.previous_endpoint[:15], evidence.endpoint[:15]
-        yield "", "finding", f"Results exist under another endpoint ({before}); this one is {now}."
+
+
+def _before_training(evidence: Evidence, sealed: str) -> str:
+    started = [run["started"] for run in evidence.runs if run.get("started")]
+    order = "before the first" if all(sealed <= moment for moment in started) else "after the first"
+    return f"at {sealed}, {order} model was trained"

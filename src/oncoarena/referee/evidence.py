@@ -34,10 +34,12 @@ class Evidence:
     looks: pd.DataFrame | None = None
     """Column config_digest: one row each time the test set was consulted."""
     seed_outcomes: Mapping[int, Outcomes] | None = None
-    """The same splits predicted by the same hypotheses with other seeds."""
+    """The same splits, or those of some repeats, predicted by the same hypotheses with other seeds."""
     endpoint: str = ""
     previous_endpoint: str | None = None
     """Digests of this evaluation's endpoint and of the one under which results exist."""
+    sealed_endpoint: Mapping[str, str] | None = None
+    """Digest and time (sealed) of the endpoint that was written down before training."""
     run_of: dict[str, dict] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -9,13 +9,15 @@ from oncoarena.errors import InputError
 from oncoarena.referee.checks import run_checks
 from oncoarena.referee.comparison import compare
 from oncoarena.referee.curves import confusion_tables, curves
-from oncoarena.referee.endpoint import endpoint_digest
+from oncoarena.referee.endpoint import CALL_RULE, endpoint_digest
 from oncoarena.referee.evaluation import evaluate, strata_of_rows
 from oncoarena.referee.evidence import Evidence
 from oncoarena.referee.failures import failure_cases
-from oncoarena.referee.outcomes import join_outcomes
+from oncoarena.referee.operating_points import OPERATING_COLUMNS, choose_thresholds, operating_points
+from oncoarena.referee.outcomes import Outcomes, join_outcomes
 from oncoarena.referee.overlap import error_overlap
 from oncoarena.referee.replicates import metric_names, resample
+from oncoarena.referee.retraining import learning_table, seed_table
 from oncoarena.referee.stacking import added_value
 from oncoarena.referee.strata_leaders import strata_leaders
 
@@ -39,6 +41,11 @@ def evaluate_study(
     looks: pd.DataFrame | None = None,
     seed_predictions: Mapping[int, pd.DataFrame] | None = None,
     previous_endpoint: str | None = None,
+    sealed_endpoint: Mapping[str, str] | None = None,
+    rule: str = CALL_RULE,
+    training_predictions: pd.DataFrame | None = None,
+    no_thresholds: Mapping[str, str] | None = None,
+    learning_predictions: Mapping[float, pd.DataFrame] | None = None,
     map: Callable[..., Iterable] = map,
 ) -> dict[str, pd.DataFrame]:
     """Judge all competitors of a study on the same samples.
@@ -52,11 +59,15 @@ def evaluate_study(
     ``samples`` (a memory map will do: checks read a bounded piece); ``prevalence`` of the positive class of two,
     at which PPV and NPV are stated; ``looks`` (config_digest), a row each
     time the test set was consulted, this time included; ``seed_predictions``, predictions of the same
-    splits by models of other seeds, by seed; ``previous_endpoint``, the ``endpoint_digest`` under which results of
-    this study were first written;
+    splits, or those of some repeats, by models of other seeds, by seed; ``previous_endpoint``, the
+    ``endpoint_digest`` under which results of this study were first written; ``sealed_endpoint``, digest and time of
+    that written down before training; ``rule``, how calls are made, in words (see ``endpoint``);
+    ``training_predictions``, out-of-fold probabilities of the training samples of every split, on which thresholds of
+    two classes are chosen, and ``no_thresholds``, why a hypothesis has none; ``learning_predictions``, those of models
+    of fewer training patients, by their share;
     ``map`` may be that of a thread pool (the heavy passes release the interpreter's lock).
-    Returns the tables evaluation, comparison, checks, curves, confusion, failures, overlap, added_value
-    and strata_leaders (see the functions that make them).
+    Returns the tables evaluation, comparison, checks, curves, confusion, failures, overlap, added_value,
+    strata_leaders, operating_points, seeds and learning (see the functions that make them).
     Raises InputError if predictions, samples and splits do not belong together, or the primary metric
     is not one of these classes.
     """
@@ -84,6 +95,12 @@ def evaluate_study(
     train_sizes = splits[splits["role"] == "train"].groupby(["repeat", "fold"]).size().to_dict()
     comparison = compare(outcomes, overall, families, train_sizes, n_permutations, seed, map)
     rivals = [name for name in outcomes.hypotheses if families.get(name, "claim") in ("claim", "external")]
+
+    def join(table: pd.DataFrame) -> Outcomes:
+        tried = splits[splits["repeat"].isin(table["repeat"].unique())]
+        return join_outcomes(table, samples, tried, classes, positive)
+
+    other_seeds = {number: join(table) for number, table in (seed_predictions or {}).items()}
     evidence = Evidence(
         samples,
         splits,
@@ -97,13 +114,17 @@ def evaluate_study(
         seed,
         blocks=blocks,
         looks=looks,
-        endpoint=endpoint_digest(primary, positive=positive),
+        endpoint=endpoint_digest(primary, rule=rule, positive=positive),
         previous_endpoint=previous_endpoint,
-        seed_outcomes={
-            other: join_outcomes(table, samples, splits, classes, positive)
-            for other, table in (seed_predictions or {}).items()
-        },
+        sealed_endpoint=sealed_endpoint,
+        seed_outcomes=other_seeds,
     )
+    points = pd.DataFrame(columns=OPERATING_COLUMNS)
+    if training_predictions is not None:
+        thresholds = choose_thresholds(training_predictions, samples, splits, classes, positive)
+        reasons = no_thresholds or {}
+        points = operating_points(outcomes, thresholds, grouped, reasons, n_bootstrap, seed, prevalence)
+    fewer = {share: join(table) for share, table in (learning_predictions or {}).items()}
     return {
         "evaluation": evaluation,
         "comparison": comparison,
@@ -116,4 +137,7 @@ def evaluate_study(
         "strata_leaders": strata_leaders(
             outcomes, grouped, rivals, primary, n_bootstrap, n_permutations, seed, overall, map
         ),
+        "operating_points": points,
+        "seeds": seed_table(outcomes, other_seeds, primary),
+        "learning": learning_table(outcomes, fewer, primary, n_bootstrap, seed, map),
     }

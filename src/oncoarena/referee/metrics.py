@@ -68,19 +68,19 @@ METRICS: dict[str, Metric] = {
     "auprc": Metric("AUPRC", True, "Average precision of the positive class (two classes only)."),
     **{
         f"sensitivity_at_{100 * s:.0f}_specificity": Metric(
-            f"Sensitivity at {100 * s:.0f} % specificity",
+            f"Sensitivity at {100 * s:.0f} % specificity, read off the test curve",
             True,
-            f"Highest point of the test ROC curve at a specificity of at least {100 * s:.0f} %: the threshold "
-            "is read off the test samples, so this is what the ranking allows, not a validated threshold.",
+            f"Highest point of the test ROC curve at a specificity of at least {100 * s:.0f} %: what the ranking "
+            "allows, not what a threshold chosen beforehand achieves (for which see the operating points).",
         )
         for s in SPECIFICITIES
     },
     **{
         f"specificity_at_{100 * s:.0f}_sensitivity": Metric(
-            f"Specificity at {100 * s:.0f} % sensitivity",
+            f"Specificity at {100 * s:.0f} % sensitivity, read off the test curve",
             True,
-            f"Highest specificity of the test ROC curve at a sensitivity of at least {100 * s:.0f} %: read off the "
-            "test samples like the sensitivities.",
+            f"Highest specificity of the test ROC curve at a sensitivity of at least {100 * s:.0f} %: what the "
+            "ranking allows, as for the sensitivities.",
         )
         for s in SENSITIVITY_LEVELS
     },
@@ -110,8 +110,9 @@ METRICS: dict[str, Metric] = {
             *(
                 (
                     f"_at_{100 * s:.0f}_specificity",
-                    f" at {100 * s:.0f} % specificity",
-                    f"at the stated prevalence, with the sensitivity at {100 * s:.0f} % specificity",
+                    f" at {100 * s:.0f} % specificity, read off the test curve",
+                    f"at the stated prevalence, with the sensitivity at {100 * s:.0f} % specificity read off the "
+                    "test curve",
                 )
                 for s in SPECIFICITIES
             ),

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from oncoarena.referee.bootstrap import chunks, draw_patients, patient_strata, percentile_interval
 from oncoarena.referee.outcomes import Outcomes
+from oncoarena.referee.weighing import weighted_sums
 
 OVERLAP_COLUMNS = [
     "hypothesis_a",
@@ -55,7 +56,7 @@ def error_overlap(outcomes: Outcomes, n_bootstrap: int, seed: int) -> pd.DataFra
     )
 
     def measure(weights: np.ndarray) -> tuple[np.ndarray, ...]:
-        counts = sums @ weights.astype(np.float64)
+        counts = weighted_sums(sums, weights)
         return counts[: len(pairs)], counts[len(pairs) : -1][a], counts[len(pairs) : -1][b], counts[-1]
 
     both, wrong_a, wrong_b, total = measure(np.ones((outcomes.n_patients, 1)))

@@ -1,5 +1,7 @@
 """What a positive and a negative call are worth where the disease is as common as stated."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import sparse
 
@@ -13,6 +15,7 @@ from oncoarena.referee.bootstrap import (
 )
 from oncoarena.referee.metrics import SPECIFICITIES
 from oncoarena.referee.outcomes import Outcomes
+from oncoarena.referee.weighing import weighted_sums
 
 
 def predictive_values(
@@ -32,6 +35,29 @@ def predictive_values(
         )
 
 
+def predictive_interval(
+    rates: Sequence[float], drawn: Sequence[np.ndarray], trials: Sequence[int], prevalence: float
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Compute PPV and NPV with their 95 % interval: (estimate, low, high) of each.
+
+    The interval is that of the bootstrap, widened to the values at the ends of the exact intervals of both rates,
+    each at the root of the coverage: they come from different patients, so both hold together as often as stated.
+    Parameters: sensitivity and specificity, in this order, as ``rates``, as bootstrap replicates (n_replicates,) and as
+    numbers of patients behind them. Source: Mercaldo 2007, doi:10.1002/sim.2677.
+    """
+    ends = [exact_interval(rate, n, CONFIDENCE**0.5) for rate, n in zip(rates, trials, strict=True)]
+    corners = [predictive_values(*corner, prevalence) for corner in zip(*ends, strict=True)]
+    replicates = predictive_values(*drawn, prevalence)
+    found = []
+    for k, value in enumerate(predictive_values(*rates, prevalence)):
+        low, high = percentile_interval(replicates[k])
+        low, high = np.fmin(low, corners[0][k]), np.fmax(high, corners[1][k])
+        if not np.isfinite(value):
+            low = high = np.nan
+        found.append((float(value), float(low), float(high)))
+    return tuple(found)
+
+
 def prevalence_rows(
     outcomes: Outcomes,
     hypothesis: str,
@@ -42,13 +68,11 @@ def prevalence_rows(
 ) -> dict[str, tuple[float, float, float, str]]:
     """Estimate PPV and NPV of two classes at a prevalence: (estimate, low, high, how) by metric.
 
-    ppv and npv are those of calling the most probable class. Their interval is that of the bootstrap over
-    patients, widened to the values at the ends of the exact intervals of sensitivity and specificity, each at
-    the root of the coverage (they come from different patients, so both hold together as often as
-    stated). ppv_at_... and npv_at_... take the stated specificity as known and the interval of the
-    sensitivity there, through which they rise.
+    ppv and npv are those of calling the most probable class (see ``predictive_interval``). ppv_at_... and
+    npv_at_... take the stated specificity as known and the interval of the sensitivity there, through which they
+    rise: both are read off the test curve. Those at a threshold chosen on training samples are
+    in ``operating_points``.
     Parameters: ``sensitivities`` gives (estimate, low, high) at each of ``SPECIFICITIES``.
-    Source: Mercaldo 2007, doi:10.1002/sim.2677.
     """
     said = f"prevalence {prevalence:g}"
     positive = outcomes.truth == outcomes.positive
@@ -65,7 +89,7 @@ def prevalence_rows(
     def measure(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         by_repeat = []
         for table in rates:
-            right_no, wrong_yes, wrong_no, right_yes = table @ weights.astype(np.float64)
+            right_no, wrong_yes, wrong_no, right_yes = weighted_sums(table, weights)
             with np.errstate(invalid="ignore", divide="ignore"):
                 by_repeat.append((right_yes / (right_yes + wrong_no), right_no / (right_no + wrong_yes)))
         return tuple(np.mean(by_repeat, axis=0))
@@ -74,18 +98,13 @@ def prevalence_rows(
     strata = patient_strata(outcomes.patients, outcomes.truth, 2)
     rng = np.random.default_rng(seed)
     parts = [measure(draw_patients(strata, size, rng)) for size in chunks(n_bootstrap, n_units)]
-    drawn = predictive_values(*(np.concatenate(side) for side in zip(*parts, strict=True)), prevalence)
+    drawn = [np.concatenate(side) for side in zip(*parts, strict=True)]
     trials = [len(np.unique(outcomes.patients[side])) for side in (positive, ~positive)]
-    ends = [exact_interval(float(rate[0]), n, CONFIDENCE**0.5) for rate, n in zip(whole, trials, strict=True)]
-    corners = [predictive_values(*corner, prevalence) for corner in zip(*ends, strict=True)]
-    found = {}
-    for k, name in enumerate(("ppv", "npv")):
-        estimate = float(predictive_values(*whole, prevalence)[k][0])
-        low, high = percentile_interval(drawn[k])
-        low, high = np.fmin(low, corners[0][k]), np.fmax(high, corners[1][k])
-        if not np.isfinite(estimate):
-            low = high = np.nan
-        found[name] = estimate, float(low), float(high), f"bootstrap with Clopper-Pearson; {said}"
+    pair = predictive_interval([float(rate[0]) for rate in whole], drawn, trials, prevalence)
+    found = {
+        name: (*values, f"bootstrap with Clopper-Pearson; {said}")
+        for name, values in zip(("ppv", "npv"), pair, strict=True)
+    }
     for specificity in SPECIFICITIES:
         values = [predictive_values(rate, specificity, prevalence) for rate in sensitivities[specificity]]
         for k, name in enumerate(("ppv", "npv")):

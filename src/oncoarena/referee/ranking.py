@@ -78,35 +78,41 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True)
 def _auroc_pass(units, positive, closes, weights, areas):
+    # Whole numbers throughout: twice the area is one, and narrow integers are added several at a time.
     n_replicates = weights.shape[1]
-    below = np.zeros(n_replicates, np.float64)
-    tied_positive = np.zeros(n_replicates, np.float64)
-    tied_negative = np.zeros(n_replicates, np.float64)
+    doubled = np.zeros(n_replicates, np.int64)
+    below = np.zeros(n_replicates, np.int32)
+    tied_positive = np.zeros(n_replicates, np.int32)
+    tied_negative = np.zeros(n_replicates, np.int32)
     in_tie = False
     for i in range(len(units)):
         row = weights[units[i]]
         if closes[i] and not in_tie:
             if positive[i]:
                 for r in range(n_replicates):
-                    areas[r] += row[r] * below[r]
+                    doubled[r] += 2 * np.int64(row[r]) * np.int64(below[r])
             else:
                 for r in range(n_replicates):
-                    below[r] += row[r]
+                    below[r] += np.int32(row[r])
             continue
         in_tie = True
         if positive[i]:
             for r in range(n_replicates):
-                tied_positive[r] += row[r]
+                tied_positive[r] += np.int32(row[r])
         else:
             for r in range(n_replicates):
-                tied_negative[r] += row[r]
+                tied_negative[r] += np.int32(row[r])
         if closes[i]:
             for r in range(n_replicates):
-                areas[r] += tied_positive[r] * (below[r] + 0.5 * tied_negative[r])
+                doubled[r] += np.int64(tied_positive[r]) * (
+                    2 * np.int64(below[r]) + np.int64(tied_negative[r])
+                )
                 below[r] += tied_negative[r]
-                tied_positive[r] = 0.0
-                tied_negative[r] = 0.0
+                tied_positive[r] = 0
+                tied_negative[r] = 0
             in_tie = False
+    for r in range(n_replicates):
+        areas[r] = 0.5 * doubled[r]
 
 
 @numba.njit(cache=True, nogil=True)

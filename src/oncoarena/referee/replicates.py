@@ -12,9 +12,10 @@ import numpy as np
 from scipy import sparse
 
 from oncoarena.referee import metrics
-from oncoarena.referee.bootstrap import chunks, draw_patients, patient_strata
+from oncoarena.referee.bootstrap import draw_patients, patient_strata
 from oncoarena.referee.outcomes import Outcomes
 from oncoarena.referee.ranking import Ranking, auroc_replicates, detection_replicates, rank_rows
+from oncoarena.referee.weighing import weight_batches, weighted_sums
 
 SENSITIVITIES = tuple(f"sensitivity_at_{100 * s:.0f}_specificity" for s in metrics.SPECIFICITIES)
 
@@ -101,7 +102,7 @@ class _RepeatScorer:
         )
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        sums = self.sums @ weights.astype(np.float64)  # (n_sums, n_replicates)
+        sums = weighted_sums(self.sums, weights)  # (n_sums, n_replicates)
         table = sums[: self.n_cells].reshape(self.n_classes, self.n_classes, -1)
         by_class = table.sum(1)  # (n_classes, n_replicates)
         total = by_class.sum(0)
@@ -185,6 +186,9 @@ def _resample_one(
     strata = patient_strata(outcomes.patients, outcomes.truth, len(outcomes.classes))
     # Drawn anew from the same seed for each hypothesis: cheaper to repeat than to hold.
     rng = np.random.default_rng(seed)
-    parts = [scorer(draw_patients(strata, size, rng)) for size in chunks(n_bootstrap, n_patients)]
+    parts = [
+        scorer(weights)
+        for weights in weight_batches(n_bootstrap, n_patients, lambda n: draw_patients(strata, n, rng))
+    ]
     samples = {metric: np.concatenate([part[metric] for part in parts]) for metric in whole}
     return {metric: float(value[0]) for metric, value in whole.items()}, samples

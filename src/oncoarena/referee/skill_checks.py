@@ -11,6 +11,7 @@ from oncoarena.referee.evidence import Evidence, Finding, interval_text
 from oncoarena.referee.metrics import METRICS
 from oncoarena.referee.outcomes import Outcomes
 from oncoarena.referee.replicates import resample
+from oncoarena.referee.retraining import same_repeats
 
 LEAST_SEEDS = 3
 
@@ -86,6 +87,8 @@ def unstable_over_seeds(evidence: Evidence) -> Iterator[Finding]:
                 f"Predictions of {len(runs)} seeds; at least {LEAST_SEEDS} are needed.",
             )
             continue
+        # Other seeds may have been tried on the splits of the first repeat alone.
+        runs[0] = same_repeats(runs[0], runs[1])
         values = np.array([_estimate(outcomes, name, metric) for outcomes in runs])
         classes = np.stack([outcomes.probabilities[name].argmax(axis=1) for outcomes in runs])
         changed = float(np.mean([(a != b).mean() for a, b in combinations(classes, 2)]))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from oncoarena.reporting.glossary import decimals, interval, metric, plural, typeset
+from oncoarena.reporting.glossary import decimals, interval, metric, moment, plural, typeset
 from oncoarena.reporting.verdict import question, scheme
 
 Answer = tuple[str, str]
@@ -228,7 +228,7 @@ class Answers:
                 "weights, where a hypothesis has any, are among its settings.",
             ),
             "14": ("begun", by_strata),
-            "15": ("filled", "A probability for each class; the class called is the most probable one."),
+            "15": ("filled", self._output()),
             "16": (
                 "begun",
                 "One cohort: every sample that is tested in one split trains in another."
@@ -237,14 +237,27 @@ class Answers:
             ),
         }
 
+    def _output(self) -> str:
+        rule = (self.study.get("endpoint") or {}).get("threshold_rule", "")
+        if not rule:
+            return "A probability for each class; the class called is the most probable one."
+        return f"A probability for each class; {rule}."
+
     def _open_science(self) -> dict[str, Answer]:
         versions = (self.study.get("provenance") or {}).get("versions") or {}
         software = f"oncoarena {versions['oncoarena']}" if "oncoarena" in versions else "oncoarena"
+        endpoint = self.study.get("endpoint") or {}
+        sealed = endpoint.get("sealed", "")
         command = f" Command: {self.study['command']}." if self.study.get("command") else ""
         return {
             "18c": (
                 "begun",
-                f"The config names the primary metric, {self._primary}, and the splits; it is printed in this report.",
+                f"The config names the primary metric, {self._primary}, and the splits; it is printed in this report."
+                + (
+                    f" The endpoint was sealed {moment(sealed)}, digest {endpoint['digest']}."
+                    if sealed
+                    else ""
+                ),
             ),
             "18e": (
                 "begun",

@@ -15,6 +15,7 @@ _ENCODINGS = {
     "tsv": "text/tab-separated-values",
     "svg": "image/svg+xml",
     "html": "text/html",
+    "pdf": "application/pdf",
     "json": "application/json",
 }
 

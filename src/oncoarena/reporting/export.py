@@ -11,7 +11,9 @@ import pandas as pd
 from oncoarena import store
 from oncoarena.reporting import cards, crate, gallery
 from oncoarena.reporting.page import render_page
+from oncoarena.reporting.pdf import render_pdf
 from oncoarena.reporting.report import compose, page_rules
+from oncoarena.reporting.tables import QUALITY, TIMINGS
 
 STUDY = "study.json"
 """What a comparison of several studies needs to know of each; see ``summary``."""
@@ -39,7 +41,11 @@ _TABLES = {
     "overlap": "On which samples pairs of hypotheses are wrong together",
     "added_value": "What each hypothesis adds to the others",
     "strata_leaders": "Which hypothesis leads in each stratum",
+    "operating_points": "What thresholds chosen on training samples do on the test samples",
+    "seeds": "Estimates of models trained with other seeds",
     "learning": "Performance by the share of training patients",
+    "excluded": "Objects that were not taken, and why",
+    "steps": "What each job of the workflow took, as Snakemake measured it",
     "failures": "Test samples that were called wrong with the most confidence",
     "splits": "Which sample plays which role in each split",
     "checklist": "The TRIPOD+AI checklist, filled from the run where it can be",
@@ -69,20 +75,26 @@ def export_study(
     published = str(study.get("created") or datetime.now(UTC).isoformat(timespec="minutes"))
     members: list[crate.Member] = []
 
-    def write(path: str, text: str, name: str, description: str) -> None:
-        store.write_text(store.join(directory, path), text)
-        content = text.encode("utf-8")
+    def write(path: str, written: str | bytes, name: str, description: str) -> None:
+        content = written.encode("utf-8") if isinstance(written, str) else written
+        store.write_bytes(store.join(directory, path), content)
         digest = "sha256:" + hashlib.sha256(content).hexdigest()
         members.append(crate.Member(path, name, description, len(content), digest))
 
     every = {**tables, "splits": splits, "runs": run_table(runs), "checklist": page["checklist_table"]}
     for name, table in every.items():
-        write(f"tables/{name}.tsv", as_tsv(table), f"Table {name}", _TABLES.get(name, f"The table {name}"))
+        told = _TABLES.get(name, f"The table {name}")
+        if name.startswith(QUALITY):
+            told = f"What was measured of each sample while {name.removeprefix(QUALITY)} was read"
+        if name.startswith(TIMINGS):
+            told = f"How fast each object of {name.removeprefix(TIMINGS)} was read"
+        write(f"tables/{name}.tsv", as_tsv(table), f"Table {name}", told)
     for figure in gallery.collect(page):
         words = f"Figure of the report: {figure.title}"
         write(f"figures/{figure.name}.svg", gallery.standalone(figure), figure.title, words)
     text = render_page("report.html", page, rules=page_rules(page), script="report.js")
     write("report.html", text, "Report", "The whole report as one page that opens offline")
+    write("report.pdf", render_pdf(page), "Report on paper", "The whole report as a tagged PDF (PDF/UA-1)")
     told = json.dumps(summary(study, splits, runs), indent=2, ensure_ascii=False) + "\n"
     write(STUDY, told, "Study", "What was asked, who took part, and the verdict")
     metadata = crate.describe(study, runs, members, published=published, licence=licence)

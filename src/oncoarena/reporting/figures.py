@@ -213,7 +213,7 @@ def draw_intervals(
         (svg.text_width(r.beside_short if stacked else r.beside, 12.5) for r in rows), default=0
     )
     value_room = beside_room + max((svg.text_width(r.value, 14.5) for r in rows), default=0) + 28
-    left, right = (8, width - 8) if stacked else (label_room + 12, width - value_room - 14)
+    left, right = (14, width - 14) if stacked else (label_room + 12, width - value_room - 14)
     ends = domain or svg.domain(
         [value for row in rows for value in (row.low, row.middle, row.high)],
         bounds,

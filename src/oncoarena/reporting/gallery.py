@@ -15,6 +15,7 @@ _PARTS = re.compile(
     re.DOTALL,
 )
 _MARGIN, _HEAD, _LEGEND_ROW = 16.0, 30.0, 20.0
+_SEE_TABLE = "The numbers are in the table of this section."
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ def collect(page: Mapping[str, Any]) -> list[Figure]:
     found += [Figure(f"leaderboard-{entry['key']}", entry["picture"]) for entry in board["others"]]
     for entry in page["differences"]["drawn"]:
         found.append(Figure(f"differences-{entry['look'].hypothesis}", entry["wide"]))
+    found += [
+        Figure(f"operating-{entry['key']}", entry["wide"]) for entry in page["operating"].get("drawn", [])
+    ]
+    if page["seeds"]:
+        found.append(Figure("seeds", page["seeds"]["picture"]["wide"]))
     for section in [*page["curves"], *page["learning"]]:
         legend = tuple(look for look, _ in section["boxes"])
         found += [
@@ -54,6 +60,15 @@ def collect(page: Mapping[str, Any]) -> list[Figure]:
         found.append(Figure("added-value", page["agreement"]["gains"]["wide"]))
     if page["agreement"]["overlap"]:
         found.append(Figure("overlap", page["agreement"]["overlap"]))
+    if page["flow_figure"]:
+        found.append(Figure("flow", page["flow_figure"]["wide"]))
+    for assay in page["quality"].get("assays", []):
+        for entry in assay["drawn"]:
+            for shown in entry["pictures"]:
+                name = f"quality-{assay['assay']}-{entry['measure']}"
+                found.append(Figure(f"{name}-by-{shown['by']}" if shown["by"] else name, shown["picture"]))
+    if page["steps"]:
+        found.append(Figure("steps", page["steps"]["picture"]["wide"]))
     for key in ("data", "cost"):
         if page[key]["picture"]:
             found.append(Figure(key, page[key]["picture"]["wide"]))
@@ -105,7 +120,7 @@ def standalone(figure: Figure) -> str:
         svg.element("title", parts["title"], id="title"),
         svg.element(
             "desc",
-            parts["desc"].replace(" The numbers are in the table of this section.", ""),
+            parts["desc"].replace(f" {_SEE_TABLE}", ""),
             id="description",
         ),
         *body,
@@ -118,6 +133,38 @@ def standalone(figure: Figure) -> str:
         aria_labelledby="title description",
     )
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+def bare(picture: str) -> tuple[str, str, float]:
+    """Write a picture of the page as a file for a document that has its own titles: style embedded, nothing added.
+
+    Returns (SVG text, what it shows in words, width in pixels).
+    """
+    parts = _PARTS.fullmatch(picture)
+    width, height = re.search(r'viewBox="0 0 (\S+) (\S+)"', parts["attributes"]).groups()
+    class_ = re.search(r'class="([^"]*)"', parts["attributes"])[1]
+    text = _file([svg.element("style", _style()), parts["marks"]], float(width), float(height), class_)
+    said = f"{parts['title']}. {parts['desc'].replace(_SEE_TABLE, '').strip()}"
+    return text, html.unescape(said), float(width)
+
+
+def legend(looks: Sequence[Series], width: float) -> tuple[str, float]:
+    """Draw the looks of hypotheses as a file of its own. Returns (SVG text, width in pixels)."""
+    marks, across, down = _legend(looks, width)
+    across = max(across, width)
+    return _file([svg.element("style", _style()), marks], across, down + 4, "chart"), across
+
+
+def _file(body: Sequence[str], width: float, height: float, class_: str) -> str:
+    return svg.element(
+        "svg",
+        *body,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {svg.number(width)} {svg.number(height)}",
+        width=width,
+        height=height,
+        class_=class_,
+    )
 
 
 def _legend(looks: Sequence[Series], width: float) -> tuple[str, float, float]:

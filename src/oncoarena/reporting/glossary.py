@@ -180,6 +180,48 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
+def compact(value: float) -> str:
+    """Write any number in few signs: "2,308", "0.0042", "31.2M"; a dash where there is none."""
+    if pd.isna(value) or not math.isfinite(value):
+        return DASH
+    unit = ""
+    for least, factor, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            value, unit = value / factor, letter
+            break
+    if not unit and float(value).is_integer():
+        return f"{value:,.0f}".replace("-", MINUS)
+    text = f"{value:,.1f}".removesuffix(".0") if abs(value) >= 100 else f"{value:.3g}"
+    return f"{text}{unit}".replace("-", MINUS)
+
+
+_MEASURES = {
+    "gc": "GC",
+    "ti_tv": "Ti/Tv",
+    "tmb": "TMB",
+    "dna": "DNA",
+    "rna": "RNA",
+    "cpg": "CpG",
+    "mapq": "MAPQ",
+    "snv": "SNVs",
+    "snvs": "SNVs",
+    "indel": "indels",
+    "bp": "(bp)",
+    "mb": "(MB)",
+    "x": "X",
+    "y": "Y",
+}
+
+
+def measure_title(key: str) -> str:
+    """Write the name of a measure of quality in words: "insert_mode_bp" as "Insert mode (bp)"."""
+    if key in _MEASURES:
+        return _MEASURES[key]
+    words = [_MEASURES.get(word, word) for word in key.removeprefix("n_").split("_")]
+    text = " ".join([*words, "(n)"] if key.startswith("n_") else words).replace("ti tv", "Ti/Tv")
+    return text[:1].upper() + text[1:]
+
+
 def duration(seconds: float) -> str:
     """Write a time in the unit that suits it: "0.42 s", "38 s", "2 min 05 s", "3 h 12 min"."""
     if pd.isna(seconds):

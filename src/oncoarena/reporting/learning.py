@@ -27,8 +27,8 @@ LEARNING = Curve(
     "Learning",
     "Share of training patients",
     "",
-    "Trained on a part of the training patients, tested on the same test samples. A line that has not "
-    "levelled off says that more patients would help; whiskers are 95\N{NO-BREAK SPACE}% intervals.",
+    "Trained on a part of the training patients (each part holds the smaller ones), tested on the same test samples. A "
+    "line that has not levelled off says that more patients would help; whiskers are 95\N{NO-BREAK SPACE}% intervals.",
     each="metric",
 )
 

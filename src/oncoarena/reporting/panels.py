@@ -132,7 +132,7 @@ def confusion_matrix(
     size = 13 if k <= 8 else 11
     longest = max((svg.text_width(name, 12) for name in names), default=0.0)
     most = 118.0 if k <= 9 else 168.0
-    label_room = min(longest + 12, most)
+    label_room = min(longest + 18, most)
     slanted = longest > cell - 6
     top = min(longest, most - 12) * 0.72 + 38 if slanted else 40.0
     width = label_room + k * cell + (min(longest, most - 12) * 0.72 - cell / 2 + 6 if slanted else 4.0)

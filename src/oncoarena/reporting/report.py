@@ -8,10 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from oncoarena.reporting import agreement, cards, checklist, learning, sections, verdict
+from oncoarena.reporting import agreement, cards, checklist, flow, learning, sections, stability, verdict
 from oncoarena.reporting.glossary import moment, typeset
+from oncoarena.reporting.operating_points import operating_section
 from oncoarena.reporting.page import render_page
+from oncoarena.reporting.quality_section import quality_section
 from oncoarena.reporting.series import Series, assign_series
+from oncoarena.reporting.steps import steps_section
 from oncoarena.reporting.tables import complete
 
 
@@ -37,7 +40,8 @@ def compose(
     """Collect what the page shows, section by section.
 
     Parameters: ``study``, what the study is and what its verdict says (study, classes, primary_metric,
-    scheme; optional question, estimand, verdict, flow, command, config, provenance, created);
+    scheme; optional question, estimand, endpoint, specificity, positive, prevalence, verdict, flow, notes,
+    command, config, provenance, created);
     ``samples``, the sheet (sample_id, patient_id, label, ...); ``splits`` (repeat, fold, sample_id,
     role); ``runs``, one run.json a hypothesis; ``tables`` evaluation, comparison, checks, curves and
     confusion, of which any may be missing or empty, and those of ``tables.FURTHER``, whose sections appear
@@ -51,6 +55,8 @@ def compose(
     return {
         "name": str(study["study"]),
         "question": study.get("question") or verdict.question(study, primary, classes),
+        "endpoint": study.get("endpoint") or {},
+        "sealed": moment(str((study.get("endpoint") or {}).get("sealed", ""))),
         "estimand": typeset(str(study.get("estimand") or "")),
         "scheme": verdict.scheme(study),
         "created": str(study.get("created") or ""),
@@ -61,7 +67,15 @@ def compose(
         "leaderboard": sections.leaderboard(evaluation, series, primary, runs),
         "differences": sections.differences(comparison, evaluation, series, primary),
         "curves": sections.curve_sections(tables["curves"], series, classes),
+        "operating": operating_section(
+            tables.get("operating_points"),
+            series,
+            float(study.get("specificity") or 0.95),
+            str(study.get("positive") or classes[-1]),
+            study.get("prevalence"),
+        ),
         "learning": learning.learning_section(tables.get("learning"), series, primary),
+        "seeds": stability.seeds_section(tables.get("seeds"), series, primary),
         "agreement": agreement.agreement(tables.get("overlap"), tables.get("added_value"), series),
         "confusion": sections.confusion(tables["confusion"], series, classes),
         "strata": sections.strata(evaluation, series, primary, tables.get("strata_leaders")),
@@ -71,7 +85,11 @@ def compose(
             for run in sections.by_series(runs, series)
         ],
         "data": sections.data(classes, samples, splits),
+        "flow_stages": study.get("flow") or [],
+        "flow_figure": flow.flow_section(study.get("flow") or []),
+        "quality": quality_section(tables, samples, study.get("notes")),
         "cost": sections.cost(runs, series),
+        "steps": steps_section(tables.get("steps"), tables),
         "provenance": sections.provenance(study, runs),
         "checklist": checklist.view(filled),
         "checklist_table": filled,

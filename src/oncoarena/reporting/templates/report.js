@@ -54,6 +54,25 @@
       for (const box of document.querySelectorAll(".keys input"))
         if (box.value === event.target.value) box.checked = event.target.checked;
   });
+  // Long tables get a field that leaves only the rows that hold its words.
+  for (const fold of document.querySelectorAll(".search")) {
+    const rows = [...fold.querySelectorAll("tbody tr")];
+    if (rows.length < 8) continue;
+    const label = document.createElement("label"), field = document.createElement("input"), told = document.createElement("span");
+    label.className = "find"; field.type = "search"; field.autocomplete = "off"; told.setAttribute("role", "status");
+    label.append("Find in this table ", field); fold.querySelector("summary").after(label); label.after(told);
+    told.className = "far";
+    field.addEventListener("input", () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let n = 0;
+      for (const row of rows) {
+        const text = row.textContent.toLowerCase();
+        row.hidden = !words.every(word => text.includes(word));
+        n += !row.hidden;
+      }
+      told.textContent = words.length ? `${n} of ${rows.length} rows` : "";
+    });
+  }
   const seen = new IntersectionObserver(entries => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
