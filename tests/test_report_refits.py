@@ -15,15 +15,17 @@ def page() -> Page:
 
 def test_page__operating_points_show_the_named_one_first_and_tell_where_thresholds_came_from(page):
     section = next(e["text"] for e in page.all("section") if e["id"] == "operating-points")
-    assert "Named before the run: a specificity of 95 %" in section
-    first = section.index("At the specificity named before the run, 95%")
-    row = "wide_deepspecificity 95%0.500 (0.400 to 0.600)80700.9880.950 (0.920 to 0.970)0.900 to 0.990"
+    assert "Named before the run: a specificity of 95\N{NO-BREAK SPACE}%" in section
+    first = section.index("Aimed at a specificity of 95\N{NO-BREAK SPACE}%")
+    row = "wide_deepspecificity 95\N{NO-BREAK SPACE}%0.500 (0.400 to 0.600)80700.9880.950 (0.920 to 0.970)0.900 to 0.990"
     lines = section.replace("\n", "")
     assert row + "0.900 (0.800 to 0.950)0.700 to 1.0000.300 (0.100 to 0.600)" in lines
     assert (
         first < section.index("Every operating point") < section.index("The same thresholds in each stratum")
     )
-    assert "wide_deepspecificity 99%needs 99 negative training samples; a training part has 80" in lines
+    assert "wide_deepspecificity 99\N{NO-BREAK SPACE}%none" in lines
+    needed = "needs 99 negative training samples; a training part has 80."
+    assert f"A specificity of 99\N{NO-BREAK SPACE}% {needed}" in lines
     assert "site=Lundwide_deep400.950" in lines
     assert "l2_logistic has no thresholds: needs 3 patients of every label" in lines
 
@@ -45,3 +47,18 @@ def test_page__endpoint_is_told_with_the_time_it_was_sealed():
     assert "The endpoint was sealed on 2026-11-20 10:00 UTC: by a rule. Digest sha256:12." in told
     checklist = next(e["text"] for e in page.all("section") if e["id"] == "checklist")
     assert "A probability for each class; by a rule." in checklist
+
+
+def test_page__a_named_level_that_is_out_of_reach_gives_way_to_the_nearest_one():
+    study = make_study()
+    study["tables"] |= further_tables()
+    study["study"]["specificity"] = 0.99
+    page = Page(render_report(**study))
+    section = next(e["text"] for e in page.all("section") if e["id"] == "operating-points")
+    assert "for which the training parts are too small; shown is the nearest that they can tell, 95" in section
+    points = study["tables"]["operating_points"]
+    study["tables"]["operating_points"] = points[points["level"] != 0.95]
+    page = Page(render_report(**study))
+    section = next(e for e in page.all("section") if e["id"] == "operating-points")
+    assert "Every operating point" in section["text"]
+    assert not [e for e in page.all("svg") if any(above is section for above in e["above"])]

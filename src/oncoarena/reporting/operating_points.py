@@ -31,36 +31,44 @@ def operating_section(
     if table is None or table.empty:
         return {}
     points = table[(table["rule"] != "") & (table["stratum"] == "all")]
-    first = _at(points, named)
-    estimable = first[first["remark"] == ""]
-    drawn = [
-        {
-            "title": f"{title} realised on the test samples",
-            "key": rate,
-            **{
-                name: Markup(
-                    _draw(estimable, series, rate, named, uid=f"operating-{rate}-{name}", width=width)
-                )
-                for name, width in (("wide", WIDE), ("narrow", NARROW))
-            },
-        }
-        for rate, title in _RATES.items()
-        if len(estimable)
-    ]
-    strata = _at(table[table["stratum"] != "all"], named)
-    strata = strata[strata["remark"] == ""]
+    known = points[(points["rule"] == "specificity") & (points["remark"] == "")]
+    # Where the training parts are too small for the level that was named, the nearest that they can show.
+    shown = named if len(_at(known, named)) else known["level"].max()
+    first, strata = _at(points, shown), _at(table[table["stratum"] != "all"], shown)
     told = table[table["rule"] == ""]
     return {
-        "named": f"{named:.0%}".replace("%", " %"),
+        "named": percent(named),
+        "shown": percent(shown) if len(known) else "",
         "positive": positive,
         "prevalence": f"{prevalence:g}" if prevalence is not None else "",
-        "drawn": drawn,
-        "first": point_table(first, series, f"At the specificity named before the run, {named:.0%}"),
+        "drawn": [
+            {
+                "title": f"{title} on the test samples, aimed at a specificity of {percent(shown)}",
+                "key": rate,
+                **{
+                    name: Markup(
+                        _draw(
+                            _at(known, shown), series, rate, shown, uid=f"operating-{rate}-{name}", width=width
+                        )
+                    )
+                    for name, width in (("wide", WIDE), ("narrow", NARROW))
+                },
+            }
+            for rate, title in _RATES.items()
+            if len(known)
+        ],
+        "first": point_table(first, series, f"Aimed at a specificity of {percent(shown)}") if len(known) else None,
         "every": point_table(points, series, "Every operating point"),
-        "strata": stratum_table(strata, series) if len(strata) else None,
+        "strata": stratum_table(strata, series) if len(known) and len(strata) else None,
+        "lacking": list(dict.fromkeys(_lack(row) for row in points.itertuples() if row.remark)),
         "absent": [(series[row.hypothesis], row.remark) for row in told.itertuples()],
         "method": OPERATING_METHOD,
     }
+
+
+def percent(level: float) -> str:
+    """Write a level as "95 %"."""
+    return f"{100 * level:.0f}\N{NO-BREAK SPACE}%"
 
 
 def point_table(points: pd.DataFrame, series: Mapping[str, Series], caption: str) -> DataTable:
@@ -69,8 +77,8 @@ def point_table(points: pd.DataFrame, series: Mapping[str, Series], caption: str
     body = [
         [
             series[row.hypothesis].label,
-            f"{row.rule} {row.level:.0%}",
-            row.remark or _threshold(row),
+            f"{row.rule} {percent(row.level)}",
+            "none" if row.remark else _threshold(row),
             count(row.n_train_negatives),
             count(row.n_train_positives),
             decimals(row.finest),
@@ -109,6 +117,10 @@ def stratum_table(points: pd.DataFrame, series: Mapping[str, Series]) -> DataTab
     return DataTable("The same thresholds in each stratum", headings, body, n_text=2)
 
 
+def _lack(row: Any) -> str:
+    return f"A {row.rule} of {percent(row.level)} {row.remark}."
+
+
 def _at(table: pd.DataFrame, specificity: float) -> pd.DataFrame:
     return table[(table["rule"] == "specificity") & ((table["level"] - specificity).abs() < 1e-9)]
 
@@ -129,7 +141,7 @@ def _rate(row: Any, name: str) -> Sequence[str]:
 
 
 def _draw(
-    points: pd.DataFrame, series: Mapping[str, Series], rate: str, named: float, *, uid: str, width: int
+    points: pd.DataFrame, series: Mapping[str, Series], rate: str, level: float, *, uid: str, width: int
 ) -> str:
     shown = _RATES[rate]
     rows = []
@@ -158,7 +170,7 @@ def _draw(
         )
     return draw_intervals(
         rows,
-        axis_label=f"{shown}, aimed at {named:.0%} specificity",
+        axis_label=f"{shown}, aimed at a specificity of {percent(level)}",
         bounds=(0.0, 1.0),
         domain=None,
         zero_line=False,
