@@ -17,7 +17,8 @@ def test_page__operating_points_show_the_named_one_first_and_tell_where_threshol
     section = next(e["text"] for e in page.all("section") if e["id"] == "operating-points")
     assert "Named before the run: a specificity of 95\N{NO-BREAK SPACE}%" in section
     first = section.index("Aimed at a specificity of 95\N{NO-BREAK SPACE}%")
-    row = "wide_deepspecificity 95\N{NO-BREAK SPACE}%0.500 (0.400 to 0.600)80700.9880.950 (0.920 to 0.970)0.900 to 0.990"
+    row = "wide_deepspecificity 95\N{NO-BREAK SPACE}%"
+    row += "0.500 (0.400 to 0.600)80700.9880.950 (0.920 to 0.970)0.900 to 0.990"
     lines = section.replace("\n", "")
     assert row + "0.900 (0.800 to 0.950)0.700 to 1.0000.300 (0.100 to 0.600)" in lines
     assert (
@@ -55,7 +56,9 @@ def test_page__a_named_level_that_is_out_of_reach_gives_way_to_the_nearest_one()
     study["study"]["specificity"] = 0.99
     page = Page(render_report(**study))
     section = next(e["text"] for e in page.all("section") if e["id"] == "operating-points")
-    assert "for which the training parts are too small; shown is the nearest that they can tell, 95" in section
+    assert (
+        "for which the training parts are too small; shown is the nearest that they can tell, 95" in section
+    )
     points = study["tables"]["operating_points"]
     study["tables"]["operating_points"] = points[points["level"] != 0.95]
     page = Page(render_report(**study))

@@ -1,5 +1,6 @@
 # Reads and checks the study; every rule takes what it needs from STUDY. All logic is in src/oncoarena.
 import dataclasses
+import json
 from pathlib import Path
 
 from oncoarena import plan, preflight, provenance, refits
@@ -50,3 +51,8 @@ def run_files(name):
         for spec in STUDY.hypotheses
         for part in PARTS
     ]
+
+
+def shards_of(assay):
+    with checkpoints.plan_shards.get(assay=assay).output[0].open() as planned:
+        return json.load(planned)

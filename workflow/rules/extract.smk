@@ -1,5 +1,4 @@
 # Objects to frozen blocks. Snakemake tracks receipts; the blocks themselves are written by the library.
-import json
 
 
 # Which samples make a shard depends on the sizes of their objects, known only when the sheet is.
@@ -19,11 +18,6 @@ checkpoint plan_shards:
         code=code("oncoarena.plan"),
     script:
         "../scripts/plan_shards.py"
-
-
-def shards_of(assay):
-    with checkpoints.plan_shards.get(assay=assay).output[0].open() as planned:
-        return json.load(planned)
 
 
 rule extract:

@@ -31,8 +31,8 @@ rule seal_endpoint:
         f"{RESULTS}/endpoint.json",
     log:
         f"{RESULTS}/logs/seal_endpoint.log",
-    localrule: True
     priority: 100
+    localrule: True
     conda:
         "../envs/oncoarena.yaml"
     params:

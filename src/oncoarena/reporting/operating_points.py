@@ -40,7 +40,7 @@ def operating_section(
         "named": percent(named),
         "shown": percent(shown) if len(known) else "",
         "positive": positive,
-        "prevalence": f"{prevalence:g}" if prevalence is not None else "",
+        "prevalence": f"{100 * prevalence:g}\N{NO-BREAK SPACE}%" if prevalence is not None else "",
         "drawn": [
             {
                 "title": f"{title} on the test samples, aimed at a specificity of {percent(shown)}",
@@ -48,7 +48,12 @@ def operating_section(
                 **{
                     name: Markup(
                         _draw(
-                            _at(known, shown), series, rate, shown, uid=f"operating-{rate}-{name}", width=width
+                            _at(known, shown),
+                            series,
+                            rate,
+                            shown,
+                            uid=f"operating-{rate}-{name}",
+                            width=width,
                         )
                     )
                     for name, width in (("wide", WIDE), ("narrow", NARROW))
@@ -57,7 +62,9 @@ def operating_section(
             for rate, title in _RATES.items()
             if len(known)
         ],
-        "first": point_table(first, series, f"Aimed at a specificity of {percent(shown)}") if len(known) else None,
+        "first": point_table(first, series, f"Aimed at a specificity of {percent(shown)}")
+        if len(known)
+        else None,
         "every": point_table(points, series, "Every operating point"),
         "strata": stratum_table(strata, series) if len(known) and len(strata) else None,
         "lacking": list(dict.fromkeys(_lack(row) for row in points.itertuples() if row.remark)),
