@@ -203,4 +203,4 @@ class _Order:
     def _runs(chunk: LineChunk, rows: FragmentRows) -> Iterator[tuple[int, int, str]]:
         ends = [*rows.runs[1:, 0].tolist(), len(rows.start)]
         for (first, name_from, name_to), last in zip(rows.runs.tolist(), ends, strict=True):
-            yield first, last, chunk.text[name_from:name_to].decode(errors="replace")
+            yield first, last, chunk.text[name_from:name_to].decode(errors="backslashreplace")
