@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expression_tables import SAMPLES, assert_is_the_cohort, frame, parquet, read, read_one, text
-from oncoarena.assays import text_chunks, text_table
+from oncoarena.assays import expression, text_chunks, text_table
 from oncoarena.errors import InputError
 
 # What a damaged file may do: give a sound cohort (a changed digit is a digit), or be refused.
@@ -237,3 +238,8 @@ def test_read__plain_narrow_tables_are_never_split_into_lines(monkeypatch):
             assert read_one(content, value_column="S2").values.tolist() == [5.0, 6.25, 7.0, 8.0]
     with pytest.raises(AssertionError, match="split into lines"):
         read(text().replace("MYC", '"MYC"'))
+
+
+def test_read_matrix__header_of_empty_names_is_refused():
+    with pytest.raises(InputError, match="line 1: the header names no column"):
+        expression.read_matrix(io.BytesIO(b'\t""'), "m.tsv", ["s1"], expression.Options())

@@ -71,6 +71,10 @@ class TextTable(Table):
             row = self._split(first_row[1], first_row[0])
             if len(row) == self._n_header + 1 == len(fields) + 1:
                 self._accept_row_names(row, first_row[0], fields)
+        if not fields:
+            raise InputError(
+                f"{source}: line {header_number}: the header names no column; give every column a name."
+            )
         names = [self._decode(field, header_number, "header").strip() for field in fields]
         self._n_fields = len(names)
         self._n_most = max(self._n_fields, self._n_header)
