@@ -3,15 +3,19 @@
     python bench/extraction.py [--samples 8] [--reads 1000000] [--rounds 3] [--rows 4096] [--features 20000]
 
 Extraction is timed on the wall from the first object to the last, with the workers started and their kernels
-loaded, for whole files a task and for ranges of indexed files. Batches of 256 consecutive rows in shuffled order are
+loaded, for whole files a task and for ranges of indexed files: two workers on two cores against one on one core, and
+against one that has both (its reading and hashing thread then runs beside it). Batches of 256 consecutive rows in shuffled order are
 compared with plain ``read()`` of the same bytes; the one-time decoding of the block into its scratch file is given
 beside them. Printed are medians of interleaved rounds and of the ratios round by round.
 """
 
 import argparse
+import contextlib
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +35,35 @@ def time_extraction(folder: Path, samples: pd.DataFrame, n_rounds: int, part_mb:
     """Print how long one worker and two take for the same shard."""
     options = assay_module("alignments").Options(part_mb=part_mb)
     plan = AssayPlan("alignments", options, column="alignments")
-    seconds: dict[int, list[float]] = {1: [], 2: []}
+    ways = {"one worker on one core": (1, 1), "one worker on two cores": (1, 2), "two workers": (2, 2)}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(n_rounds):
-        for n_workers in seconds:
-            with object_pool(n_workers, 4000) as pool:
+        for way, (n_workers, n_cores) in ways.items():
+            with on_cores(n_cores), object_pool(n_workers, 4000) as pool:
                 # The first object of a worker loads its kernels; a shard has hundreds.
-                extract_shard(
-                    plan, samples.iloc[:2], str(folder / f"warm-{part_mb}-{number}-{n_workers}"), pool=pool
-                )
+                name = f"{part_mb}-{number}-{n_workers}-{n_cores}"
+                extract_shard(plan, samples.iloc[:2], str(folder / f"warm-{name}"), pool=pool)
                 started = time.perf_counter()
-                extract_shard(plan, samples, str(folder / f"shard-{part_mb}-{number}-{n_workers}"), pool=pool)
-                seconds[n_workers].append(time.perf_counter() - started)
-    ratio = statistics.median(one / two for one, two in zip(seconds[1], seconds[2], strict=True))
+                extract_shard(plan, samples, str(folder / f"shard-{name}"), pool=pool)
+                seconds[way].append(time.perf_counter() - started)
     n_bytes = sum(store.sizes(samples["alignments"]).values())
-    one, two = (statistics.median(seconds[n]) for n in (1, 2))
-    print(
-        f"{len(samples)} BAM files, {n_bytes / 1e6:.0f} MB, parts of {part_mb} MB: one worker {one:.2f} s, "
-        f"two {two:.2f} s, ratio {ratio:.2f}"
-    )
+    print(f"{len(samples)} BAM files, {n_bytes / 1e6:.0f} MB, parts of {part_mb} MB:")
+    for way, values in seconds.items():
+        ratios = [a / b for a, b in zip(values, seconds["two workers"], strict=True)]
+        print(
+            f"  {way}: {statistics.median(values):.2f} s, {statistics.median(ratios):.2f} times two workers"
+        )
+
+
+@contextlib.contextmanager
+def on_cores(n_cores: int) -> Iterator[None]:
+    """Let this thread, and all threads and processes that it starts, run on so many cores only."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:n_cores])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def time_batches(folder: Path, n_rows: int, n_features: int, n_rounds: int) -> None:
@@ -86,7 +101,7 @@ def time_batches(folder: Path, n_rows: int, n_features: int, n_rounds: int) -> N
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--reads", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=4096)

@@ -264,7 +264,9 @@ def test_index_of_another_file__is_told_or_the_parts_add_up(tmp_path):
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        (b"", "at its byte 0 it says that 4 bytes follow"),
+        (b"", "neither BAI nor CSI: it begins with b''"),
+        (b"BAI\1", "at its byte 4 it says that 4 bytes follow"),
+        (b"CSI\1" + bytes(5), "at its byte 4 it says that 12 bytes follow"),
         (b"BAM\1" + bytes(50), r"neither BAI nor CSI: it begins with b'BAM\\x01'"),
         (b"BAI\1" + struct.pack("<i", -5), "-20 bytes follow"),
         (b"BAI\1" + struct.pack("<i", 2**31 - 1), "8589934588 bytes follow"),

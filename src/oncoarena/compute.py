@@ -8,9 +8,18 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from oncoarena import provenance
+from oncoarena.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+ANSWER_S = 10
+"""A scheduler that exists answers within milliseconds; behind a slow tunnel within seconds."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +49,27 @@ def run_serially(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
 
 
 @contextlib.contextmanager
-def object_pool(n_workers: int, memory_mb: int) -> Iterator[Pool]:
-    """Yield a ``Pool``: this process for one worker, else a Dask cluster on this machine.
+def object_pool(n_workers: int, memory_mb: int, scheduler: str | None = None) -> Iterator[Pool]:
+    """Yield a ``Pool``: this process for one worker, else a Dask cluster on this machine, or one that exists.
 
-    Each worker is a process with one thread and an equal share of ``memory_mb``; it pauses at 80 % and is
-    restarted at 95 % of its share, so one absurd object cannot take the machine with it: after three
-    workers that died of it, its job has failed. The dashboard's address is printed.
+    On this machine each worker is a process with one thread and an equal share of ``memory_mb``; it pauses at 80 %
+    and is restarted at 95 % of its share, so one absurd object cannot take the machine with it: after three
+    workers that died of it, its job has failed. With ``scheduler`` (an address such as tcp://10.0.0.7:8786) the jobs
+    go to the workers that are attached there, however many; their memory limits are their owner's.
+    The dashboard's address is printed. Raises InputError if the scheduler does not answer, has no workers,
+    or has workers with another oncoarena than this one.
     """
-    if n_workers <= 1:
+    if scheduler is None and n_workers <= 1:
         yield run_serially
         return
-    from distributed import Client, LocalCluster, as_completed
+    with _cluster(n_workers, memory_mb) if scheduler is None else _attach(scheduler) as client:
+        print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+        yield functools.partial(_run_on_cluster, client)
+
+
+@contextlib.contextmanager
+def _cluster(n_workers: int, memory_mb: int) -> Iterator["Client"]:
+    from distributed import Client, LocalCluster
 
     with (
         LocalCluster(
@@ -64,21 +83,55 @@ def object_pool(n_workers: int, memory_mb: int) -> Iterator[Pool]:
         ) as cluster,
         Client(cluster) as client,
     ):
-        print(f"Dask dashboard: {client.dashboard_link}", flush=True)
+        yield client
 
-        def run_on_cluster(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
-            number_of = {}
-            for number, job in enumerate(jobs):
-                read = [client.submit(job.read, part, pure=False) for part in job.parts]
-                joined = _reduce(read, functools.partial(client.submit, job.merge, pure=False))
-                number_of[client.submit(job.finish, joined, pure=False)] = number
-                del read, joined
-            for future in as_completed(list(number_of)):
-                error = future.exception()
-                # What a worker holds of a job is let go when its future is.
-                yield number_of.pop(future), error if error is not None else future.result()
 
-        yield run_on_cluster
+@contextlib.contextmanager
+def _attach(scheduler: str) -> Iterator["Client"]:
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=f"{ANSWER_S}s")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"compute.dask.scheduler: {scheduler} does not answer as a Dask scheduler within {ANSWER_S} s ({error}); "
+            "start it (dask scheduler), correct the address, or remove the key"
+        ) from error
+    with client:
+        try:
+            own, found = provenance.package_digest(), client.run(provenance.package_digest)
+        except ImportError as error:
+            raise InputError(
+                f"compute.dask.scheduler: a worker of {scheduler} lacks what oncoarena needs ({error}); install "
+                "oncoarena there and start it again"
+            ) from error
+        if not found:
+            raise InputError(
+                f"compute.dask.scheduler: no worker is attached to {scheduler}; start some (dask worker {scheduler})"
+            )
+        others = sorted(worker for worker, digest in found.items() if digest != own)
+        if others:
+            raise InputError(
+                f"compute.dask.scheduler: {len(others)} of {len(found)} workers of {scheduler} have another oncoarena "
+                f"than this one, first {others[0]}; install this one there and start them again"
+            )
+        yield client
+
+
+def _run_on_cluster(client: "Client", jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
+    """Run jobs on a cluster (a ``Pool`` when given its client)."""
+    from distributed import as_completed
+
+    number_of = {}
+    for number, job in enumerate(jobs):
+        read = [client.submit(job.read, part, pure=False) for part in job.parts]
+        joined = _reduce(read, functools.partial(client.submit, job.merge, pure=False))
+        number_of[client.submit(job.finish, joined, pure=False)] = number
+        del read, joined
+    for future in as_completed(list(number_of)):
+        error = future.exception()
+        # What a worker holds of a job is let go when its future is.
+        yield number_of.pop(future), error if error is not None else future.result()
 
 
 def _reduce(values: list[Any], merge: Callable[[Any, Any], Any]) -> Any:
@@ -132,7 +185,26 @@ def preload(framework: str) -> None:
         importlib.import_module(package)
 
 
-def prepare_framework(framework: str, threads: int, gpu: int, seed: int) -> str:
+def n_devices(framework: str, threads: int, gpu: int) -> int:
+    """Say on how many devices a model is trained at once, in a process that has not computed yet.
+
+    As many GPUs as were asked for and are there. Where none is, the processor stands in for several, one thread
+    each at least, so that the same code runs on any machine. NumPy and scikit-learn use one device.
+    """
+    if gpu < 2 or framework not in ("tensorflow", "torch"):
+        return 1
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        found = len(tf.config.list_physical_devices("GPU"))
+    else:
+        import torch
+
+        found = torch.cuda.device_count()
+    return min(gpu, found or max(1, threads))
+
+
+def prepare_framework(framework: str, threads: int, gpu: int, seed: int, n_devices: int = 1) -> str:
     """Seed a framework, make it deterministic and return the device to train on: "cpu" or "cuda"."""
     if framework == "tensorflow":
         import keras
@@ -144,17 +216,48 @@ def prepare_framework(framework: str, threads: int, gpu: int, seed: int) -> str:
             tf.config.threading.set_inter_op_parallelism_threads(1)
         keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
-        return "cuda" if gpu and tf.config.list_physical_devices("GPU") else "cpu"
+        if gpu and tf.config.list_physical_devices("GPU"):
+            return "cuda"
+        if n_devices > 1:
+            parts = [tf.config.LogicalDeviceConfiguration()] * n_devices
+            tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+        return "cpu"
     if framework == "torch":
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(max(1, threads // n_devices))
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
         return "cuda" if gpu and torch.cuda.is_available() else "cpu"
     if framework == "numpy" and gpu:
         return "cuda" if _numba_sees_gpu() else "cpu"
     return "cpu"
+
+
+@contextlib.contextmanager
+def training_scope(framework: str, device: str, n_devices: int, precision: str) -> Iterator[None]:
+    """Hold what a hypothesis's ``fit`` runs in: copies of its variables on several devices, and mixed precision.
+
+    Precision "mixed": layers multiply in bfloat16, and weights, gradients and sums stay float32. On a processor it
+    is the same, and slower. For several devices PyTorch has processes instead (see ``ranks``).
+    """
+    with contextlib.ExitStack() as stack:
+        if framework == "tensorflow":
+            import keras
+            import tensorflow as tf
+
+            if n_devices > 1:
+                kind = "GPU" if device == "cuda" else "CPU"
+                names = [f"/{kind}:{number}" for number in range(n_devices)]
+                stack.enter_context(tf.distribute.MirroredStrategy(names).scope())
+            if precision == "mixed":
+                stack.callback(keras.config.set_dtype_policy, keras.config.dtype_policy())
+                keras.config.set_dtype_policy("mixed_bfloat16")
+        if framework == "torch" and precision == "mixed":
+            import torch
+
+            stack.enter_context(torch.autocast(device, dtype=torch.bfloat16))
+        yield
 
 
 def _numba_sees_gpu() -> bool:

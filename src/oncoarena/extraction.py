@@ -4,7 +4,8 @@ import functools
 import hashlib
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from oncoarena.study import AssayPlan, assay_module
 READ, QUARANTINED = "read", "quarantined"
 
 ADVICE = "What could be read is kept: mend these and run again, or set on_bad_sample: exclude to go on without them."
+
+QUESTIONS_AT_ONCE = 16
+"""Requests for the facts and indexes of objects under way at a time: a store answers one in some 20 ms."""
 
 INDEX_LIMIT_BYTES = 1 << 30
 """No index is longer; what claims to be is not read into memory."""
@@ -169,14 +173,13 @@ def _read_objects(
     keys: dict[str, str] = {}
     sizes: dict[str, int] = {}
     common = [repr(plan.options), origin["code_digest"], _table_digest(annotation)]
-    for sample_id, object_uri in zip(samples["sample_id"], samples[plan.column], strict=True):
-        outcomes[sample_id] = {"uri": object_uri}
-        try:
-            facts = object_facts(object_uri)
-        except Exception as error:
-            outcomes[sample_id] |= _reason(error)
+    uris = samples[plan.column].tolist()
+    for sample_id, uri, facts in zip(samples["sample_id"], uris, _at_once(object_facts, uris), strict=True):
+        outcomes[sample_id] = {"uri": uri}
+        if isinstance(facts, Exception):
+            outcomes[sample_id] |= _reason(facts)
             continue
-        keys[sample_id] = _key([sample_id, object_uri, facts.n_bytes, facts.version, *common])
+        keys[sample_id] = _key([sample_id, uri, facts.n_bytes, facts.version, *common])
         sizes[sample_id] = facts.n_bytes
     before = kept.kept_before(folder, list(keys.values()))
     todo = []
@@ -187,11 +190,11 @@ def _read_objects(
             todo.append(sample_id)
     if before:
         print(f"{len(before)} objects were read by an earlier attempt", flush=True)
+    uris = [outcomes[sample_id]["uri"] for sample_id in todo]
+    parts = _at_once(functools.partial(_plan_parts, plan), uris, [sizes[sample_id] for sample_id in todo])
     jobs = [
-        _job(
-            plan, annotation, sample_id, outcomes[sample_id]["uri"], sizes[sample_id], folder, keys[sample_id]
-        )
-        for sample_id in todo
+        _job(plan, annotation, sample_id, uri, own, folder, keys[sample_id])
+        for sample_id, uri, own in zip(todo, uris, parts, strict=True)
     ]
     progress = progress or Progress()
     with progress.over(len(todo), sum(sizes[sample_id] for sample_id in todo)):
@@ -205,28 +208,33 @@ def _read_objects(
     return outcomes
 
 
+def _at_once(ask: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
+    """Ask the store many things at once; return the answers in order, an exception where one was raised."""
+
+    def answer(*one: Any) -> Any:
+        try:
+            return ask(*one)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(QUESTIONS_AT_ONCE, thread_name_prefix="oncoarena-asking") as threads:
+        return list(threads.map(answer, *arguments))
+
+
 def _job(
     plan: AssayPlan,
     annotation: pd.DataFrame | None,
     sample_id: str,
     uri: str,
-    n_bytes: int,
+    parts: list[Any] | Exception,
     folder: str,
     key: str,
 ) -> ObjectJob:
-    module = assay_module(plan.name)
-    whole = ObjectJob(
-        (None,), functools.partial(_read_whole, plan, annotation, sample_id, uri, folder, key), _first, _same
-    )
-    part_bytes = getattr(plan.options, "part_mb", 0) * 1_000_000
-    if not hasattr(module, "plan_parts") or n_bytes <= part_bytes:
-        return whole
-    try:
-        parts = _plan_parts(plan, uri, n_bytes)
-    except Exception as error:
-        return ObjectJob((error,), _fail, _first, _same)
-    if len(parts) == 1:
-        return whole
+    if isinstance(parts, Exception):
+        return ObjectJob((parts,), _fail, _first, _same)
+    if len(parts) <= 1:
+        read = functools.partial(_read_whole, plan, annotation, sample_id, uri, folder, key)
+        return ObjectJob((None,), read, _first, _same)
     return ObjectJob(
         tuple(parts),
         functools.partial(_read_part, plan, annotation, sample_id, uri),
@@ -248,8 +256,10 @@ def _fail(error: Exception) -> None:
 
 
 def _plan_parts(plan: AssayPlan, uri: str, n_bytes: int) -> list[Any]:
-    """Cut an object at what its index says, if it has one."""
+    """Cut an object at what its index says, if it has one; return no parts for one that is read whole."""
     module = assay_module(plan.name)
+    if not hasattr(module, "plan_parts") or n_bytes <= plan.options.part_mb * 1_000_000:
+        return []
     stem, _, ending = uri.rpartition(".")
     for suffix in module.INDEX_SUFFIXES:
         # Both ways of naming are common: sample.bam.bai and sample.bai.

@@ -8,7 +8,6 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ def keep(
     text = np.frombuffer(json.dumps(summary).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, summary=text, **arrays)
-    store.write_whole(_result(folder, key), lambda path: Path(path).write_bytes(buffer.getbuffer()))
+    store.write_bytes(_result(folder, key), buffer.getvalue())
     return summary
 
 

@@ -59,6 +59,15 @@ def code_digest(*modules: str) -> str:
     return "sha256:" + total.hexdigest()
 
 
+def package_digest() -> str:
+    """Return the SHA-256 over all modules of oncoarena: equal where the same code is installed."""
+    root = Path(__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return "sha256:" + total.hexdigest()
+
+
 def _collect(path: Path, found: dict[str, Path]) -> None:
     root = _import_root(path)
     name = path.relative_to(root).as_posix()

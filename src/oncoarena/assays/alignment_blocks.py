@@ -1,5 +1,8 @@
 """From the tally of an object of alignments to its blocks and its figures of quality."""
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 import pandas as pd
 
@@ -35,56 +38,102 @@ def make_blocks(tally: AlignmentTally, source: str, options: Options) -> dict[st
     """Make all blocks of a sample; QC figures are with ``coverage``. Raises BadObject if no fragment counts."""
     counts = tally.counts
     _refuse_nothing(counts, source)
+    grid = _grid(options)
     layout = lay_out(options)
-    reference = genome(options.genome)
-    chosen = chromosome_names(options.chromosomes)
     known = np.array([name in tally.chromosomes for name in layout.chromosomes])
+
+    usable = grid.coverage_usable
+    measured = (usable > 0) & known[grid.chromosome_of_coverage]
+    coverage = np.where(measured, counts.coverage, np.nan)
+    rate = np.full(len(usable), np.nan)
+    judged = measured & (usable >= MIN_USABLE * grid.coverage_width)
+    rate[judged] = counts.coverage[judged] / usable[judged]
+    gc = _gc_content(counts, options)
+    fitted = judged & grid.coverage_autosomal
+    corrected = correct(rate, gc, fitted)
+
+    divisible = (counts.long > 0) & (grid.ratio_usable > 0) & known[grid.chromosome_of_ratio]
+    ratio = np.full(len(divisible), np.nan)
+    ratio[divisible] = counts.short[divisible] / counts.long[divisible]
+    n_ends = int(counts.motifs.sum())
+    motifs = counts.motifs / n_ends if n_ends else np.full(len(counts.motifs), np.nan)
+    values = {
+        "coverage": coverage[grid.coverage_chosen],
+        "coverage_gc": corrected[grid.coverage_chosen],
+        "fragment_ratio": ratio[grid.ratio_chosen],
+        "fragment_length": counts.lengths[1:] / counts.lengths[1:].sum(),
+        "end_motif": motifs,
+        "arm_coverage": _arm_shares(coverage, grid.bins_of_arms),
+    }
+    quality = _quality(tally, layout, genome(options.genome), slope(rate, gc, fitted))
+    return {
+        name: SampleFeatures(
+            values[name].astype(np.float32), grid.features[name], quality if name == "coverage" else {}
+        )
+        for name in values
+    }
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What the blocks of all samples with the same options share: computed once in a process."""
+
+    coverage_width: np.ndarray
+    """(n_coverage_bins,) bp."""
+    coverage_usable: np.ndarray
+    """(n_coverage_bins,) bp that are not excluded."""
+    ratio_usable: np.ndarray
+    """(n_ratio_bins,) bp that are not excluded."""
+    chromosome_of_coverage: np.ndarray
+    """(n_coverage_bins,) index into the layout's chromosomes."""
+    chromosome_of_ratio: np.ndarray
+    coverage_autosomal: np.ndarray
+    """(n_coverage_bins,) bool."""
+    coverage_chosen: np.ndarray
+    """Positions of the bins on the chromosomes that the options choose."""
+    ratio_chosen: np.ndarray
+    bins_of_arms: list[np.ndarray]
+    """For each arm the positions of the coverage bins whose middle lies in it."""
+    features: dict[str, pd.DataFrame]
+    """The feature table of each block."""
+
+
+@lru_cache(maxsize=4)
+def _grid(options: Options) -> _Grid:
+    layout = lay_out(options)
+    chosen = chromosome_names(options.chromosomes)
     n_coverage, n_ratio = (
         np.diff(offsets) for offsets in (layout.coverage_offsets, layout.ratio_offsets)
     )  # bins by chromosome
-    chromosome = np.repeat(np.arange(len(known)), n_coverage)
+    of_coverage, of_ratio = (np.repeat(np.arange(len(n)), n) for n in (n_coverage, n_ratio))
     width, usable = _widths(layout, layout.coverage_offsets, layout.coverage_bp)
-    ratio_usable = _widths(layout, layout.ratio_offsets, layout.ratio_bp)[1]
-
-    measured = (usable > 0) & known[chromosome]
-    coverage = np.where(measured, counts.coverage, np.nan)
-    rate = np.full(len(usable), np.nan)
-    judged = measured & (usable >= MIN_USABLE * width)
-    rate[judged] = counts.coverage[judged] / usable[judged]
-    gc = _gc_content(counts, options)
-    fitted = judged & np.isin(np.array(layout.chromosomes), AUTOSOMES)[chromosome]
-    corrected = correct(rate, gc, fitted)
-
-    divisible = (counts.long > 0) & (ratio_usable > 0) & np.repeat(known, n_ratio)
-    ratio = np.full(len(ratio_usable), np.nan)
-    ratio[divisible] = counts.short[divisible] / counts.long[divisible]
     coverage_bins = _bin_table(layout, layout.coverage_offsets, layout.coverage_bp)
     ratio_bins = _bin_table(layout, layout.ratio_offsets, layout.ratio_bp)
-    arms, arm_shares = _arm_coverage(coverage, coverage_bins, reference, chosen)
-    n_ends = int(counts.motifs.sum())
-
-    def of_chosen(values: np.ndarray, features: pd.DataFrame, qc: dict | None = None) -> SampleFeatures:
-        rows = features["chrom"].isin(chosen).to_numpy()
-        return SampleFeatures(
-            values[rows].astype(np.float32), features[rows].reset_index(drop=True), qc or {}
-        )
-
-    lengths = counts.lengths[1:]
-    motifs = counts.motifs / n_ends if n_ends else np.full(len(counts.motifs), np.nan)
-    return {
-        "coverage": of_chosen(
-            coverage, coverage_bins, _quality(tally, layout, reference, slope(rate, gc, fitted))
-        ),
-        "coverage_gc": of_chosen(corrected, coverage_bins),
-        "fragment_ratio": of_chosen(ratio, ratio_bins),
-        "fragment_length": SampleFeatures(
-            (lengths / lengths.sum()).astype(np.float32),
-            feature_table([f"{n_bp}bp" for n_bp in range(1, len(lengths) + 1)]),
-            {},
-        ),
-        "end_motif": SampleFeatures(motifs.astype(np.float32), feature_table(list(motif_names())), {}),
-        "arm_coverage": SampleFeatures(arm_shares.astype(np.float32), arms, {}),
-    }
+    coverage_chosen, ratio_chosen = (
+        np.flatnonzero(bins["chrom"].isin(chosen)) for bins in (coverage_bins, ratio_bins)
+    )
+    arms = genome(options.genome).arms
+    arms = arms[arms["chrom"].isin(chosen) & ~((arms["arm"] == "p") & arms["chrom"].isin(ACROCENTRIC))]
+    coverage_features = coverage_bins.iloc[coverage_chosen].reset_index(drop=True)
+    return _Grid(
+        coverage_width=width,
+        coverage_usable=usable,
+        ratio_usable=_widths(layout, layout.ratio_offsets, layout.ratio_bp)[1],
+        chromosome_of_coverage=of_coverage,
+        chromosome_of_ratio=of_ratio,
+        coverage_autosomal=np.isin(np.array(layout.chromosomes), AUTOSOMES)[of_coverage],
+        coverage_chosen=coverage_chosen,
+        ratio_chosen=ratio_chosen,
+        bins_of_arms=_bins_of_arms(arms, coverage_bins),
+        features={
+            "coverage": coverage_features,
+            "coverage_gc": coverage_features,
+            "fragment_ratio": ratio_bins.iloc[ratio_chosen].reset_index(drop=True),
+            "fragment_length": feature_table([f"{n_bp}bp" for n_bp in range(1, options.max_fragment_bp + 1)]),
+            "end_motif": feature_table(list(motif_names())),
+            "arm_coverage": feature_table(*(arms[name].tolist() for name in ("id", "chrom", "start", "end"))),
+        },
+    )
 
 
 def _refuse_nothing(counts: FragmentTally, source: str) -> None:
@@ -132,23 +181,22 @@ def _gc_content(counts: FragmentTally, options: Options) -> np.ndarray:
     )
 
 
-def _arm_coverage(
-    coverage: np.ndarray, coverage_bins: pd.DataFrame, reference: Genome, chosen: tuple[str, ...]
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the arms' features and their shares of the fragments; NaN for an arm without a measured bin."""
-    arms = reference.arms
-    arms = arms[arms["chrom"].isin(chosen) & ~((arms["arm"] == "p") & arms["chrom"].isin(ACROCENTRIC))]
+def _bins_of_arms(arms: pd.DataFrame, coverage_bins: pd.DataFrame) -> list[np.ndarray]:
     middle = (coverage_bins["start"] + coverage_bins["end"]) // 2
-    sums = np.full(len(arms), np.nan)
-    for row, (chrom, start, end) in enumerate(zip(arms["chrom"], arms["start"], arms["end"], strict=True)):
-        inside = (coverage_bins["chrom"] == chrom) & (middle >= start) & (middle < end)
-        values = coverage[inside.to_numpy()]
-        if not np.isnan(values).all():
-            sums[row] = np.nansum(values)
+    return [
+        np.flatnonzero((coverage_bins["chrom"] == chrom) & (middle >= start) & (middle < end))
+        for chrom, start, end in zip(arms["chrom"], arms["start"], arms["end"], strict=True)
+    ]
+
+
+def _arm_shares(coverage: np.ndarray, bins_of_arms: list[np.ndarray]) -> np.ndarray:
+    """Return the share of the fragments that each arm has; NaN for an arm without a measured bin."""
+    sums = np.full(len(bins_of_arms), np.nan)
+    for row, bins in enumerate(bins_of_arms):
+        if not np.isnan(coverage[bins]).all():
+            sums[row] = np.nansum(coverage[bins])
     total = np.nansum(sums)
-    shares = sums / total if total > 0 else np.full(len(sums), np.nan)
-    features = feature_table(*(arms[name].tolist() for name in ("id", "chrom", "start", "end")))
-    return features, shares
+    return sums / total if total > 0 else np.full(len(sums), np.nan)
 
 
 def _quality(

@@ -1,5 +1,6 @@
 """From an object of alignments to its tally: which format it is, which genome, which of its parts."""
 
+import functools
 import io
 import zlib
 from collections.abc import Iterable, Mapping
@@ -36,8 +37,9 @@ class AlignmentTally:
     chromosomes: tuple[str, ...]
 
 
+@functools.lru_cache(maxsize=4)
 def lay_out(options: Options) -> BinLayout:
-    """Lay out the bins of all 24 chromosomes, with what is left out of them. Raises InputError."""
+    """Lay out the bins of all 24 chromosomes, with what is left out of them, once a process. Raises InputError."""
     reference = genome(options.genome)
     excluded: dict[str, list[tuple[int, int]]] = {}
     if options.exclude_gaps:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
+from numba import njit
 
 from oncoarena.errors import BadObject
 
@@ -20,7 +21,8 @@ from oncoarena.errors import BadObject
 MAX_INDEX_BYTES = 512 << 20
 PART_BYTES = 256 << 20
 MAKE_AGAIN = "make the index again (samtools index)"
-_WORD = struct.Struct("<i")
+# Magic, min_shift, depth, length of the auxiliary data.
+_CSI_HEADER = struct.Struct("<4x4xii")
 
 
 @dataclass(frozen=True)
@@ -88,69 +90,107 @@ def _read_index(index: BinaryIO, source: str) -> bytes:
     return content
 
 
-class _Fields:
-    """Fields of an index, taken one after the other; each is checked to be there."""
+@njit(cache=True)
+def _load(content, at, n_bytes):
+    """Return the unsigned little-endian number of ``n_bytes`` at a place."""
+    value = np.uint64(0)
+    for k in range(n_bytes):
+        value |= np.uint64(content[at + k]) << np.uint64(8 * k)
+    return value
 
-    def __init__(self, content: bytes, source: str):
-        self.content, self.source, self.position = content, source, 0
 
-    def skip(self, n_bytes: int) -> int:
-        """Pass over bytes and return where they begin."""
-        start = self.position
-        if n_bytes < 0 or start + n_bytes > len(self.content):
-            raise BadObject(
-                f"the index of {self.source} is damaged: at its byte {start} it says that {n_bytes} bytes follow, "
-                f"but it ends at {len(self.content)}; {MAKE_AGAIN}"
-            )
-        self.position = start + n_bytes
-        return start
+@njit(cache=True)
+def _load_count(content, at):
+    """Return the signed 32-bit count at a place."""
+    return np.int64(np.int32(_load(content, at, 4)))
 
-    def take_int(self) -> int:
-        """Take a 32-bit integer."""
-        return _WORD.unpack_from(self.content, self.skip(4))[0]
 
-    def take_count(self) -> int:
-        """Take a 32-bit integer that counts something, each with some bytes of its own."""
-        count = self.take_int()
-        self.skip(4 * count)
-        self.position -= 4 * count
-        return count
+@njit(cache=True)
+def _walk_cpu(content, at, is_csi, n_bins_possible, found):
+    """Gather the offsets of all references into ``found``, from the number of references on, at ``at``.
 
-    def take_offsets(self, n: int) -> np.ndarray:
-        """Take n virtual offsets, (n,) uint64."""
-        return np.frombuffer(self.content, dtype="<u8", count=n, offset=self.skip(8 * n))
+    Returns how many there are, and the place and length of the first field that is not all there, -1 and 0 if all
+    are. A count is held against the four bytes at least that each of what it counts takes.
+    """
+    n_found = 0
+    end = len(content)
+    if at + 4 > end:
+        return n_found, at, 4
+    n_references = _load_count(content, at)
+    at += 4
+    if n_references < 0 or at + 4 * n_references > end:
+        return n_found, at, 4 * n_references
+    for _ in range(n_references):
+        if at + 4 > end:
+            return n_found, at, 4
+        n_bins = _load_count(content, at)
+        at += 4
+        if n_bins < 0 or at + 4 * n_bins > end:
+            return n_found, at, 4 * n_bins
+        for _ in range(n_bins):
+            n_fixed = 16 if is_csi else 8
+            if at + n_fixed > end:
+                return n_found, at, n_fixed
+            number = _load(content, at, 4)
+            if is_csi:
+                found[n_found] = _load(content, at + 4, 8)
+                n_found += 1
+            n_chunks = _load_count(content, at + n_fixed - 4)
+            at += n_fixed
+            if n_chunks < 0 or at + 16 * n_chunks > end:
+                return n_found, at, 16 * n_chunks
+            # A bin behind the last one holds figures of the reference, not chunks.
+            if number < n_bins_possible:
+                for chunk in range(n_chunks):
+                    found[n_found] = _load(content, at + 16 * chunk, 8)
+                    n_found += 1
+            at += 16 * n_chunks
+        if not is_csi:
+            if at + 4 > end:
+                return n_found, at, 4
+            n_intervals = _load_count(content, at)
+            at += 4
+            if n_intervals < 0 or at + 8 * n_intervals > end:
+                return n_found, at, 8 * n_intervals
+            for interval in range(n_intervals):
+                found[n_found] = _load(content, at + 8 * interval, 8)
+                n_found += 1
+            at += 8 * n_intervals
+    return n_found, -1, 0
 
 
 def _record_offsets(content: bytes, source: str) -> np.ndarray:
     """List virtual offsets at which records begin: the starts of chunks, and the linear index or its like."""
-    fields = _Fields(content, source)
-    magic = content[fields.skip(4) : 4]
-    if magic == b"BAI\1":
-        is_csi, depth = False, 5
-    elif magic == b"CSI\1":
+    if content.startswith(b"BAI\1"):
+        is_csi, depth, start = False, 5, 4
+    elif content.startswith(b"CSI\1"):
         is_csi = True
-        fields.take_int()
-        depth = fields.take_int()
-        fields.skip(fields.take_count())
+        if len(content) < _CSI_HEADER.size:
+            raise _cut_short(source, 4, _CSI_HEADER.size - 4, len(content))
+        depth, n_auxiliary = _CSI_HEADER.unpack_from(content)
+        start = _CSI_HEADER.size + n_auxiliary
         if not 0 <= depth <= 10:
             raise BadObject(
                 f"the index of {source} is damaged: it says that its depth is {depth}; {MAKE_AGAIN}"
             )
+        if not _CSI_HEADER.size <= start <= len(content):
+            raise _cut_short(source, _CSI_HEADER.size, n_auxiliary, len(content))
     else:
         raise BadObject(
-            f"the index of {source} is neither BAI nor CSI: it begins with {magic!r}; {MAKE_AGAIN}"
+            f"the index of {source} is neither BAI nor CSI: it begins with {content[:4]!r}; {MAKE_AGAIN}"
         )
-    # A bin behind the last one holds figures of the reference, not chunks.
     n_bins_possible = ((1 << 3 * (depth + 1)) - 1) // 7
-    found = []
-    for _ in range(fields.take_count()):
-        for _ in range(fields.take_count()):
-            number = fields.take_int()
-            if is_csi:
-                found.append(fields.take_offsets(1))
-            chunks = fields.take_offsets(2 * fields.take_count())
-            if number < n_bins_possible:
-                found.append(chunks[::2])
-        if not is_csi:
-            found.append(fields.take_offsets(fields.take_count()))
-    return np.concatenate(found) if found else np.empty(0, dtype=np.uint64)
+    # Every offset takes eight bytes, those at the starts of chunks sixteen.
+    found = np.empty(len(content) // 8 + 1, dtype=np.uint64)
+    data = np.frombuffer(content, dtype=np.uint8)
+    n_found, at, n_bytes = _walk_cpu(data, start, is_csi, n_bins_possible, found)
+    if at >= 0:
+        raise _cut_short(source, at, n_bytes, len(content))
+    return found[:n_found]
+
+
+def _cut_short(source: str, at: int, n_bytes: int, end: int) -> BadObject:
+    return BadObject(
+        f"the index of {source} is damaged: at its byte {at} it says that {n_bytes} bytes follow, but it ends at "
+        f"{end}; {MAKE_AGAIN}"
+    )
