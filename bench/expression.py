@@ -54,14 +54,22 @@ def write_cohort(folder: Path, n_files: int, n_genes: int) -> None:
             )
 
 
-def read_ours(paths: list[Path], target: Path) -> None:
+def read_ours(paths: list[Path], target: Path, **keywords) -> None:
     """Read as a job of the workflow does."""
     from oncoarena import study
     from oncoarena.extraction import extract_shard
 
     plan = study.AssayPlan("expression", study.assay_module("expression").Options(), column="file")
     sheet = pd.DataFrame({"sample_id": [path.name[:5] for path in paths], "file": [str(p) for p in paths]})
-    extract_shard(plan, sheet, str(target))
+    extract_shard(plan, sheet, str(target), **keywords)
+
+
+def read_with_two(paths: list[Path], target: Path) -> None:
+    """Read as a job with two threads does: two workers of a local Dask cluster."""
+    from oncoarena.compute import object_pool
+
+    with object_pool(2, 8000) as pool:
+        read_ours(paths, target, pool=pool)
 
 
 def read_objects(paths: list[Path], target: Path) -> None:
@@ -95,6 +103,7 @@ def read_pandas_narrow(paths: list[Path], target: Path) -> None:
 
 READERS = {
     "oncoarena": read_ours,
+    "oncoarena, two workers": read_with_two,
     "oncoarena, assay alone": read_objects,
     "pandas": read_pandas,
     "pandas, two columns": read_pandas_narrow,
@@ -108,7 +117,7 @@ def measure(reader: str, folder: Path, target: Path) -> tuple[float, float, floa
     started = time.perf_counter()
     said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     wall = time.perf_counter() - started
-    cpu, peak = map(float, said.split())
+    cpu, peak = map(float, said.splitlines()[-1].split())
     return cpu, wall, peak
 
 
@@ -124,8 +133,9 @@ def main() -> None:
     if options.alone:
         reader, folder, target = options.alone
         READERS[reader](sorted(Path(folder).iterdir()), Path(target))
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+        own, workers = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = sum(used.ru_utime + used.ru_stime for used in (own, workers))
+        print(f"\n{cpu} {max(own.ru_maxrss, workers.ru_maxrss) / 1024}")
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "cohort")

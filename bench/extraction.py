@@ -4,9 +4,9 @@
 
 Extraction is timed on the wall from the first object to the last, with the workers started and their kernels
 loaded, for whole files a task and for ranges of indexed files: two workers on two cores against one on one core, and
-against one that has both (its reading and hashing thread then runs beside it). Batches of 256 consecutive rows in shuffled order are
-compared with plain ``read()`` of the same bytes; the one-time decoding of the block into its scratch file is given
-beside them. Printed are medians of interleaved rounds and of the ratios round by round.
+against one that has both (its reading and hashing thread then runs beside it). Batches of 256 consecutive rows in
+shuffled order are compared with plain ``read()`` of the same bytes; the one-time decoding of the block into its
+scratch file is given beside them. Printed are medians of interleaved rounds and of the ratios round by round.
 """
 
 import argparse

@@ -249,7 +249,7 @@ def test_empty__file_without_a_row_has_no_mutation():
 def test_options__illegal_values_and_pairs_are_refused():
     for keys, part in [
         ({"genome": "hg17"}, "expected one of hg19"),
-        ({"bin_bp": 10}, "expected 1000 to"),
+        ({"bin_bp": 10}, "expected a whole number from 1000 to"),
         ({"bin_bp": 1e6}, "whole number"),
         ({"callable_mb": 0}, "above 0"),
         ({"callable_mb": float("nan")}, "above 0"),

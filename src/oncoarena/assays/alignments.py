@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pandas as pd
 
+from oncoarena import legal
 from oncoarena.assays import SampleFeatures
 from oncoarena.cohort import BlockSpec
 from oncoarena.errors import InputError
@@ -123,27 +124,18 @@ class Options:
     """Size of the ranges in which an indexed BAM file is shared between workers, 10^6 bytes."""
 
     def __post_init__(self) -> None:
-        for key, legal in (("genome", GENOMES), ("chromosomes", tuple(CHROMOSOME_SETS))):
-            if getattr(self, key) not in legal:
-                raise InputError(f"{key}: found {getattr(self, key)!r}, expected one of {', '.join(legal)}.")
+        for key, words in (("genome", GENOMES), ("chromosomes", tuple(CHROMOSOME_SETS))):
+            legal.check_choice(key, getattr(self, key), words)
         for key, (least, most) in _BOUNDS.items():
-            _check_whole(key, getattr(self, key), least, most)
+            legal.check_whole(key, getattr(self, key), least, most)
         if self.required_flags & self.excluded_flags:
             raise InputError(
                 f"required_flags {self.required_flags} and excluded_flags {self.excluded_flags} share the flag "
                 f"{self.required_flags & self.excluded_flags}: no read can pass. Drop it from one."
             )
-        if not isinstance(self.exclude_gaps, bool):
-            raise InputError(f"exclude_gaps: found {self.exclude_gaps!r}, expected true or false.")
+        legal.check_switch("exclude_gaps", self.exclude_gaps)
         for key in FILES:
-            value = getattr(self, key)
-            if not (value is None or (isinstance(value, str) and value)):
-                raise InputError(f"{key}: found {value!r}, expected a path or URI.")
-
-
-def _check_whole(key: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{key}: found {value!r}, expected a whole number from {least} to {most}.")
+            legal.check_text(key, getattr(self, key), "a path or URI")
 
 
 def read_object(

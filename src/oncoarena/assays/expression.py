@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 import pandas as pd
 
+from oncoarena import legal
 from oncoarena.assays import MatrixFeatures, SampleFeatures
 from oncoarena.assays.formats import open_table
 from oncoarena.assays.quantification import bare_names, choose_reading, transcripts_per_million
@@ -65,16 +66,11 @@ class Options:
     """Remove the version of Ensembl ids, e.g. of ENSG00000141510.16."""
 
     def __post_init__(self) -> None:
-        for key, legal in _LEGAL.items():
-            if getattr(self, key) not in legal:
-                raise InputError(f"{key}: found {getattr(self, key)!r}, expected one of {', '.join(legal)}.")
+        for key, words in _LEGAL.items():
+            legal.check_choice(key, getattr(self, key), words)
         for key in ("id_column", "value_column"):
-            if not (
-                getattr(self, key) is None or (isinstance(getattr(self, key), str) and getattr(self, key))
-            ):
-                raise InputError(f"{key}: found {getattr(self, key)!r}, expected the name of a column.")
-        if not isinstance(self.strip_version, bool):
-            raise InputError(f"strip_version: found {self.strip_version!r}, expected true or false.")
+            legal.check_text(key, getattr(self, key), "the name of a column")
+        legal.check_switch("strip_version", self.strip_version)
 
 
 def read_object(

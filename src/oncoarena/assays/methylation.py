@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import pandas as pd
 
+from oncoarena import legal
 from oncoarena.assays import MatrixFeatures, SampleFeatures
 from oncoarena.cohort import BlockSpec
 from oncoarena.errors import InputError
@@ -85,13 +86,10 @@ class Options:
     """Of an array's file of one sample: name of the column of beta; by default the only column of numbers."""
 
     def __post_init__(self) -> None:
-        for key, legal in _LEGAL.items():
-            if getattr(self, key) not in legal:
-                raise InputError(f"{key}: found {getattr(self, key)!r}, expected one of {', '.join(legal)}.")
+        for key, words in _LEGAL.items():
+            legal.check_choice(key, getattr(self, key), words)
         for key, low, high in (("bin_bp", MIN_BIN_BP, MAX_BIN_BP), ("min_calls", 1, 2**31)):
-            value = getattr(self, key)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise InputError(f"{key}: found {value!r}, expected a whole number from {low} to {high}.")
+            legal.check_whole(key, getattr(self, key), low, high)
         code = self.mod_code
         if not (isinstance(code, str) and code and code.isascii() and code.isprintable() and " " not in code):
             raise InputError(

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import pandas as pd
 
+from oncoarena import legal
 from oncoarena.assays import MatrixFeatures, SampleFeatures
 from oncoarena.cohort import BlockSpec
 from oncoarena.errors import InputError
@@ -70,19 +71,13 @@ class Options:
     """auto (as the format has them) | one_based, both ends included | zero_based, half-open."""
 
     def __post_init__(self) -> None:
-        for key, legal in _LEGAL.items():
-            if getattr(self, key) not in legal:
-                raise InputError(f"{key}: found {getattr(self, key)!r}, expected one of {', '.join(legal)}.")
-        width = self.bin_bp
-        if isinstance(width, bool) or not isinstance(width, int) or not MIN_BIN_BP <= width <= MAX_BIN_BP:
-            raise InputError(
-                f"bin_bp: found {width!r}, expected a whole number from {MIN_BIN_BP} to {MAX_BIN_BP}."
-            )
+        for key, words in _LEGAL.items():
+            legal.check_choice(key, getattr(self, key), words)
+        legal.check_whole("bin_bp", self.bin_bp, MIN_BIN_BP, MAX_BIN_BP)
         share = self.min_covered
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        if not legal.is_number(share) or not 0 < share <= 1:
             raise InputError(f"min_covered: found {share!r}, expected a share above 0 and at most 1.")
-        if not isinstance(self.alleles, bool):
-            raise InputError(f"alleles: found {self.alleles!r}, expected true or false.")
+        legal.check_switch("alleles", self.alleles)
 
 
 def offered(options: Options) -> tuple[str, ...]:

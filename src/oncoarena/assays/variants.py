@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import pandas as pd
 
+from oncoarena import legal
 from oncoarena.assays import MatrixFeatures, SampleFeatures
 from oncoarena.cohort import BlockSpec
 from oncoarena.errors import InputError
@@ -116,22 +117,13 @@ class Options:
     """Of a MAF of the cohort: refuse a sample of the sheet that has no row | empty: it has no mutation."""
 
     def __post_init__(self) -> None:
-        for key, legal in _LEGAL.items():
-            if getattr(self, key) not in legal:
-                raise InputError(f"{key}: found {getattr(self, key)!r}, expected one of {', '.join(legal)}.")
+        for key, words in _LEGAL.items():
+            legal.check_choice(key, getattr(self, key), words)
         for key in ("reference", "context_column", "tumour_sample"):
-            value = getattr(self, key)
-            if value is not None and not (isinstance(value, str) and value):
-                raise InputError(f"{key}: found {value!r}, expected text; leave it out where there is none.")
-        if isinstance(self.bin_bp, bool) or not isinstance(self.bin_bp, int):
-            raise InputError(f"bin_bp: found {self.bin_bp!r}, expected a whole number of bp.")
-        if not MIN_BIN_BP <= self.bin_bp <= MAX_BIN_BP:
-            raise InputError(f"bin_bp: found {self.bin_bp}, expected {MIN_BIN_BP} to {MAX_BIN_BP}.")
-        size = self.callable_mb
-        if size is not None and (
-            isinstance(size, bool) or not isinstance(size, int | float) or not 1e-6 <= size <= 1e6
-        ):
-            raise InputError(f"callable_mb: found {size!r}, expected a number of Mb above 0.")
+            legal.check_text(key, getattr(self, key), "text; leave it out where there is none")
+        legal.check_whole("bin_bp", self.bin_bp, MIN_BIN_BP, MAX_BIN_BP)
+        if self.callable_mb is not None:
+            legal.check_number("callable_mb", self.callable_mb, 1e-6, 1e6)
         if self.reference is not None and "://" in self.reference:
             raise InputError(
                 f"reference: found {self.reference!r}; expected a path on a local disk, since every variant looks into "
