@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy import sparse
-from scipy.stats import beta
+from scipy.special import expit, logit
+from scipy.stats import beta, norm
 
 CONFIDENCE = 0.95
 """Nominal coverage of every interval."""
@@ -72,6 +73,24 @@ def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(defined, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def logit_interval(estimate: float, replicates: np.ndarray, n_trials: float) -> tuple[float, float]:
+    """Compute the interval of a share-like score (an area under a curve) on the scale of its log-odds.
+
+    The estimate's log-odds, more or less as many bootstrap standard errors of them as a normal variable needs: near 1,
+    and with few patients, percentiles of the replicates reach too little beyond the estimate. Parameters: ``n_trials``
+    the patients that decide; a replicate of 0 or 1 counts as half a patient away. NaN as ``percentile_interval``.
+    Source: Boyd, Eng and Page 2013, doi:10.1007/978-3-642-40994-3_29.
+    """
+    defined = replicates[np.isfinite(replicates)]
+    if len(defined) < max(0.9 * len(replicates), 1) or not n_trials > 0:
+        return np.nan, np.nan
+    edge = min(0.5 / n_trials, 0.25)
+    error = logit(np.clip(defined, edge, 1 - edge)).std()
+    reach = norm.ppf((1 + CONFIDENCE) / 2) * error
+    centre = logit(np.clip(estimate, edge, 1 - edge))
+    return float(expit(centre - reach)), float(expit(centre + reach))
 
 
 def exact_interval(share: float, n_trials: float, confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from oncoarena.errors import InputError
-from oncoarena.referee.bootstrap import exact_interval, percentile_interval
+from oncoarena.referee.bootstrap import exact_interval, logit_interval, percentile_interval
 from oncoarena.referee.calibration import Influence, delong, mean_influence, recalibration
 from oncoarena.referee.decomposition import PARTS, brier_rows
 from oncoarena.referee.metrics import SPECIFICITIES
@@ -20,10 +20,12 @@ ESTIMAND = (
     "samples, and the results are averaged over repeats. Intervals are 95 % percentile intervals of a "
     "bootstrap over patients within classes: the same resampled patients in all repeats and for all "
     "hypotheses. They say how the result would vary with other patients tested, not with models trained "
-    "anew. Intervals of shares (accuracy, balanced accuracy, top 3, sensitivity) are widened to hold the "
-    "exact Clopper-Pearson interval with patients as trials, so that 20 of 20 right is not certainty; "
-    "other scores whose bootstrap never leaves the perfect value get that exact interval instead. The "
-    "calibration error has no interval: noise alone keeps it above zero."
+    "anew. Those of AUROC and AUPRC are on the scale of their log-odds, with the bootstrap's standard "
+    "error: they hold the true value more often where patients are few. Intervals of shares (accuracy, "
+    "balanced accuracy, top 3, sensitivity) are widened to hold the exact Clopper-Pearson interval with "
+    "patients as trials, so that 20 of 20 right is not certainty; other scores whose bootstrap never "
+    "leaves the perfect value get that exact interval instead. The calibration error has no interval: "
+    "noise alone keeps it above zero."
 )
 """The estimand and its interval, in words for the report."""
 
@@ -44,6 +46,9 @@ MIN_PATIENTS = 5
 
 SHARES = ("accuracy", "balanced_accuracy", "top3_accuracy", *SENSITIVITIES, *AT_SENSITIVITY)
 """Metrics that are shares of patients, or means of such: the exact interval applies to them."""
+
+AREAS = ("auroc_macro", "auprc")
+"""Areas under curves: their intervals are computed on the scale of their log-odds."""
 
 PERFECT_AT_ONE = ("auroc_macro", "auprc", "macro_f1", "mcc")
 """Metrics whose best value is 1 and which are no plain shares."""
@@ -185,6 +190,9 @@ def metric_interval(
         return min(low, exact_low), max(high, exact_high), "bootstrap with Clopper-Pearson"
     if metric in PERFECT_AT_ONE and low == high == 1 and np.isfinite(exact_low):
         return exact_low, exact_high, "Clopper-Pearson"
+    if metric in AREAS:
+        low, high = logit_interval(estimate, replicates, n_trials)
+        return min(low, estimate), max(high, estimate), "bootstrap of the log-odds"
     return low, high, "bootstrap"
 
 
