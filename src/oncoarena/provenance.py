@@ -52,7 +52,7 @@ def code_digest(*modules: str) -> str:
     """
     found: dict[str, Path] = {}
     for module in modules:
-        _collect(module_file(module), found)
+        collect_imports(module_file(module), found)
     total = hashlib.sha256()
     for name in sorted(found):
         total.update(name.encode() + b"\0" + hashlib.sha256(found[name].read_bytes()).digest())
@@ -68,7 +68,8 @@ def package_digest() -> str:
     return "sha256:" + total.hexdigest()
 
 
-def _collect(path: Path, found: dict[str, Path]) -> None:
+def collect_imports(path: Path, found: dict[str, Path]) -> None:
+    """Add a source file, and all that it imports from its own package or folder, to ``found``, by name."""
     root = _import_root(path)
     name = path.relative_to(root).as_posix()
     if name in found:
@@ -88,7 +89,7 @@ def _collect(path: Path, found: dict[str, Path]) -> None:
         for parts in imported:
             candidate = Path(root, *parts).with_suffix(".py") if parts else None
             if candidate is not None and candidate.is_file():
-                _collect(candidate, found)
+                collect_imports(candidate, found)
 
 
 def _import_root(path: Path) -> Path:
