@@ -75,12 +75,16 @@ class Study:
     """Shares of the training patients on which claims and baselines are trained."""
     bootstrap: int = 1000
     save_models: bool = False
+    explain: bool = True
+    """Whether hypotheses that can are asked what each feature of a test sample said."""
     shard_samples: int = 500
     """Samples that one extraction job reads at most."""
     shard_gb: float = 200.0
     """Bytes that one extraction job reads, 10^9: it ends with the object that reaches this."""
     on_bad_sample: str = "stop"
     """What an object that cannot be read does to the study: stop it, or exclude its sample."""
+    dask_scheduler: str | None = None
+    """Address of a Dask cluster that extraction uses instead of starting one for each job."""
     simulate: Mapping[str, Any] | None = None
 
     def hypothesis(self, name: str) -> HypothesisSpec:
@@ -189,6 +193,7 @@ def read_study(
         splits=splits,
         hypotheses=specs,
         thresholds=thresholds,
+        dask_scheduler=content.get("compute", {}).get("dask", {}).get("scheduler"),
         external=tuple(External(**{"title": item["id"], **item}) for item in content.get("external", [])),
         **{
             key: tuple(content[key]) if isinstance(content[key], list) else content[key]
@@ -202,6 +207,7 @@ def read_study(
                 "learning_curve",
                 "bootstrap",
                 "save_models",
+                "explain",
                 "shard_samples",
                 "shard_gb",
                 "on_bad_sample",
