@@ -1,10 +1,11 @@
-"""The command line beside Snakemake: check, try, new-hypothesis, leaderboard, compare, simulate."""
+"""The command line beside Snakemake: check, plan, try, new-hypothesis, leaderboard, compare, aws, simulate."""
 
 import argparse
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from oncoarena import __version__, schema, simulation
 from oncoarena.errors import InputError
@@ -54,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     new = commands.add_parser("new-hypothesis", help="write a working hypothesis to start from")
     new.add_argument("name", help="a lower-case Python name, e.g. enhancer_burden")
     new.set_defaults(run=_new_hypothesis)
+    cloud = commands.add_parser("aws", help="set up AWS for `snakemake --profile aws`")
+    _add_aws(cloud.add_subparsers(required=True, metavar="STEP"))
     cohort = commands.add_parser("simulate", help="write a cohort with a planted signal, of any size")
     kinds = cohort.add_subparsers(required=True, metavar="KIND", dest="kind")
     for kind in simulation.KINDS:
@@ -65,6 +68,25 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument(flag, dest=name, type=type(value), default=value, help=name)
         one.set_defaults(run=_simulate)
     return parser
+
+
+def _add_aws(steps: Any) -> None:
+    setup = steps.add_parser(
+        "init", help="create or update buckets, queues, roles and a budget alarm; fill in config/aws.yaml"
+    )
+    setup.add_argument("--region", required=True, help="where data and jobs shall be, e.g. eu-central-1")
+    setup.add_argument("--stack", default="oncoarena", help="name of the set-up (default: oncoarena)")
+    setup.add_argument("--email", help="receives the budget alarm; needed the first time")
+    setup.add_argument("--budget", type=int, metavar="USD", help="of the whole account a month (default: 200)")
+    setup.add_argument("--raw-bucket", metavar="NAME", help="bucket that holds the raw data already")
+    setup.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a further parameter of infra/oncoarena.yaml; may be repeated",
+    )
+    setup.set_defaults(run=_aws_init)
 
 
 def _study(options: argparse.Namespace, hypotheses: list[str] | None = None) -> Study:
@@ -126,6 +148,19 @@ def _new_hypothesis(options: argparse.Namespace) -> None:
     print(f"Wrote {module.relative_to(Path.cwd())}: your claim, its Config and its fit.")
     print(f"Wrote {entry.relative_to(Path.cwd())}: its entry; add {options.name!r} to a study's hypotheses.")
     print(f"Then: oncoarena try {options.name}   and   pytest tests/test_hypotheses*.py -k {options.name}")
+
+
+def _aws_init(options: argparse.Namespace) -> None:
+    from oncoarena.aws.init import init, read_parameters
+
+    init(
+        options.stack,
+        options.region,
+        email=options.email,
+        monthly_budget_usd=options.budget,
+        raw_bucket=options.raw_bucket,
+        parameters=read_parameters(options.parameter),
+    )
 
 
 def _simulate(options: argparse.Namespace) -> None:
