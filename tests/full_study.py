@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from explained_studies import add_attributions, genes, genome_bins
 from judged import further_tables, make_study
 from oncoarena.quality import excluded_samples, sample_flow
 from oncoarena.referee.operating_points import OPERATING_COLUMNS
@@ -103,6 +104,7 @@ def make_full_study(**options) -> dict:
     ]
     columns = ["step", "job", "seconds", "cpu_seconds", "peak_memory_mb", "read_mb", "written_mb"]
     study["tables"] |= further_tables()
+    add_attributions(study, genome_bins(5_000_000) | genes(300))
     study["study"]["endpoint"] = {
         "sealed": "2026-11-19T08:00:00+00:00",
         "threshold_rule": "the lowest threshold with a specificity of 95 % in training",

@@ -153,9 +153,26 @@ def further_tables() -> dict[str, pd.DataFrame]:
             for metric, value in (("accuracy", 0.8), ("log_loss", 0.5))
             for number in range(3)
         ],
+        "attributions": [
+            attribution(a, "", "f1", 0.5, np.nan, 1, gene="MYC", place=("chr8", 127_000_000, 128_000_000)),
+            attribution(a, "", "f2", 0.25, np.nan, 2),
+            attribution(a, "BL", "f1", 0.6, 0.9, 1, gene="MYC", place=("chr8", 127_000_000, 128_000_000)),
+            attribution(a, "BL", "f2", 0.4, -0.8, 2),
+            attribution(a, "NB", "f2", 0.7, 0.1, 1),
+            attribution(b, "", "f2", 1.0, np.nan, 1),
+        ],
+        "attribution_agreement": [
+            (a, b, "expression", 100, 0.62, 0.01, 9, 4.0, 0.004, 0.008),
+            (a, d, "expression", 100, -0.1, 0.6, 3, 4.0, 0.8, 0.8),
+        ],
         "failures": [(a, f"s{i}", "BL", "NB", 0.5 + i / 40) for i in range(14)],
     }
     return {name: pd.DataFrame(rows[name], columns=FURTHER[name].split()) for name in rows}
+
+
+def attribution(name, label, feature, importance, direction, rank, *, gene="", place=("", -1, -1)):
+    """A row of the attributions: a feature of 100, among the top ones in four of five splits."""
+    return (name, label, "expression", feature, *place, gene, importance, 0.05, direction, 5, 0.8, 0.2, rank)
 
 
 def operating_point(name, stratum, level, sensitivity):

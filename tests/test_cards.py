@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from judged import NASTY, Page, make_study
+from judged import NASTY, Page, further_tables, make_study
 from oncoarena.reporting import cards
 from oncoarena.reporting.leaderboard import WIDTH, leaderboard
 from oncoarena.reporting.report import render_report
@@ -87,6 +87,56 @@ def test_card__lists_the_most_confident_failures_first_and_only_where_given(page
     assert rows[1] == "s13BLNB0.825"
     assert NASTY in tables[1]["text"]
     assert not [e for e in page.all("table") if "Wrong with the most confidence" in e["text"]]
+
+
+def test_card__says_what_it_looked_at_with_gene_place_and_how_often(page):
+    study = make_study()
+    study["tables"] |= further_tables()
+    study["runs"][0]["attribution"] = {"method": "integrated gradients", "exact": False}
+    study["runs"][2]["attribution"] = None
+    given = Page(render_report(**study))
+    card = words_of(given, "wide_deep")
+    for words in (
+        "Its top 2 of 100 features hold 75 % of its importance; 2 of them are in the top 20 of at least four splits in "
+        "five, where chance would put a feature in 20 % of the splits.",
+        "Method: integrated gradients; the contributions of a sample need not sum to its score.",
+        "In the top 20 of 5 splits (chance 1)",
+        "f1MYCchr8:127.00-128.00Mb50 %5.0 %4 of 5",
+        "f2\N{EN DASH}\N{EN DASH}25 %5.0 %4 of 5",
+        "BLMYCf2",
+        "NB\N{EN DASH}\N{EN DASH}",
+    ):
+        assert words.replace(" ", "") in card.replace(" ", "")
+    assert "Class by class" not in words_of(given, "sparse_markers")
+    assert "It does not say: its method offers no attributions." in words_of(given, "l2_logistic")
+    assert "It was trained before attributions were kept" in words_of(given, "prior_only")
+    assert "looked at" not in words_of(given, "covariates_only")
+    assert "looked at" not in words_of(page, "wide_deep")
+
+
+def test_card__of_two_classes_gives_the_direction_beside_each_feature():
+    study = make_study(classes=("case", "control"))
+    table = further_tables()["attributions"]
+    table["label"] = table["label"].replace({"BL": "control"})
+    study["tables"]["attributions"] = table[table["label"] != "NB"]
+    card = words_of(Page(render_report(**study)), "wide_deep").replace(" ", "")
+    assert "high: control50%".replace(" ", "") in card
+    assert "low: control25%".replace(" ", "") in card
+    assert "Classbyclass" not in card
+
+
+def test_card__without_directions_tells_of_all_classes_together_alone():
+    study = make_study()
+    study["tables"]["attributions"] = further_tables()["attributions"].assign(direction=np.nan)
+    card = words_of(Page(render_report(**study)), "wide_deep")
+    assert "Its top features" in card
+    assert "Class by class" not in card
+
+
+def test_card__where_nothing_was_used_says_so():
+    study = make_study()
+    study["tables"]["attributions"] = further_tables()["attributions"].assign(importance=0.0)
+    assert "No feature moved its scores." in words_of(Page(render_report(**study)), "wide_deep")
 
 
 @pytest.mark.parametrize(

@@ -338,9 +338,10 @@ def full() -> tuple[str, Page]:
 
 def test_page__shows_further_tables_where_they_are_given_and_no_trace_where_they_are_not(full, page):
     sections = [e["id"] for e in full[1].all("section")]
-    assert sections[sections.index("strata") :][:5] == ["strata", "learning", "seeds", "agreement", "checks"]
+    assert sections[sections.index("strata") :][:3] == ["strata", "learning", "seeds"]
+    assert sections[sections.index("seeds") + 1 :][:3] == ["agreement", "attributions", "checks"]
     assert sections[sections.index("operating-points") + 1] == "confusion"
-    further = {"operating-points", "learning", "seeds", "agreement"}
+    further = {"operating-points", "learning", "seeds", "agreement", "attributions"}
     assert not further & {e["id"] for e in page.all("section")}
     for absent in ("favours", "adds to all others", "Wrong with the most confidence"):
         assert absent in full[0]
@@ -382,6 +383,23 @@ def test_page__agreement_gives_gains_and_shared_errors_in_numbers(full):
     assert "wide_deep+0.1200.040 to 0.2100.0020.004" in section
     assert "wide_deepsparse_markers213200.55" in section
     assert "wide_deepprior_only30920\N{EN DASH}" in section
+
+
+def test_page__says_in_words_and_numbers_whether_claims_look_at_the_same_features(full):
+    section = next(e for e in full[1].all("section") if e["id"] == "attributions")
+    words = " ".join(section["text"].split())
+    assert "need not be what causes cancer" in words
+    assert (
+        "Of their top 20 features in expression, wide_deep and sparse_markers share 9, more than the 4 of chance. "
+        "The control prior_only shares 3 with wide_deep."
+    ) in words
+    assert "wide_deepsparse_markers940.0040.0080.620.010" in section["text"].replace("\n", "")
+    study = make_study()
+    study["tables"] |= further_tables()
+    study["tables"]["attribution_agreement"].loc[1, "overlap"] = 0
+    assert "the 4 of chance. No control shares any with a claim." in render_report(**study)
+    inside = [e for e in full[1].all("figure") if any(above is section for above in e["above"])]
+    assert len(inside) == 2
 
 
 def test_class_table__counts_each_sample_once_however_often_it_plays_a_role():

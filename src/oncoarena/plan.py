@@ -1,7 +1,9 @@
 """What a study will do before it runs: its shards, the files that jobs read and that rules make."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from oncoarena import simulation, store
@@ -15,6 +17,8 @@ DEMO_FILES = (
 )
 """Files of the demo cohorts below resources/, made by the fetch rules."""
 
+MOST_SHARDS = 100
+"""Extraction jobs of a study, at most: Snakemake asks the store for each job's files, so jobs are few and large."""
 
 TABLES = (
     "evaluation",
@@ -29,6 +33,8 @@ TABLES = (
     "operating_points",
     "seeds",
     "learning",
+    "attributions",
+    "attribution_agreement",
 )
 """Tables that the evaluation leaves in results/<study>/, each <name>.parquet."""
 
@@ -57,25 +63,53 @@ def local_inputs(plan: AssayPlan) -> list[str]:
     return [uri for uri in named if not store.is_remote(uri)]
 
 
+def most_shards(study: Study) -> int:
+    """Return how many extraction jobs an assay may have: ``MOST_SHARDS`` shared among those read object by object."""
+    return max(1, MOST_SHARDS // max(1, sum(plan.column is not None for plan in study.assays)))
+
+
 def plan_shards(
-    plan: AssayPlan, samples: pd.DataFrame, shard_samples: int, shard_gb: float
+    plan: AssayPlan,
+    samples: pd.DataFrame,
+    shard_samples: int,
+    shard_gb: float,
+    most_shards: int = MOST_SHARDS,
 ) -> list[dict[str, int]]:
     """Deal the samples of the sheet to extraction jobs: neighbours, by the bytes of their objects.
 
-    A shard ends with the object that brings it to ``shard_gb`` (10^9 bytes), or at ``shard_samples``. An object
-    that is not there counts nothing; the job that reads it says so. Returns first, end (rows) and n_bytes of each.
+    A shard ends with the object that brings it to ``shard_gb`` (10^9 bytes), or at ``shard_samples``. Where that
+    makes more than ``most_shards``, both limits grow alike until it does not. An object that is not there counts
+    nothing; the job that reads it says so. Returns first, end (rows) and n_bytes of each.
     """
     if plan.column is None:
         return [{"first": 0, "end": len(samples), "n_bytes": 0}]
     uris = samples[plan.column].tolist()
     n_bytes_of = store.sizes(uris)
-    shards, first, n_bytes = [], 0, 0
-    for row, uri in enumerate(uris, start=1):
-        n_bytes += n_bytes_of[uri] or 0
-        if row - first >= shard_samples or n_bytes >= shard_gb * 1e9 or row == len(uris):
-            shards.append({"first": first, "end": row, "n_bytes": n_bytes})
-            first, n_bytes = row, 0
-    return shards
+    return deal_shards([n_bytes_of[uri] or 0 for uri in uris], shard_samples, shard_gb, most_shards)
+
+
+def deal_shards(
+    n_bytes: Sequence[int], shard_samples: int, shard_gb: float, most_shards: int = MOST_SHARDS
+) -> list[dict[str, int]]:
+    """Deal objects of ``n_bytes`` (n_samples,) to shards, as ``plan_shards`` says; the work goes with the shards."""
+    n_samples = len(n_bytes)
+    before = np.concatenate([[0], np.cumsum(np.asarray(n_bytes, dtype=np.int64))])
+    factor = 1.0
+    while True:
+        most_samples, most_bytes = math.ceil(shard_samples * factor), math.ceil(shard_gb * 1e9 * factor)
+        ends, first = [], 0
+        while first < n_samples:
+            reached = int(before.searchsorted(before[first] + most_bytes))  # whole numbers: no copy is made
+            first = min(max(reached, first + 1), first + most_samples, n_samples)
+            ends.append(first)
+        if len(ends) <= most_shards:
+            break
+        factor *= len(ends) / most_shards
+    firsts = [0, *ends][: len(ends)]
+    return [
+        {"first": first, "end": end, "n_bytes": int(before[end] - before[first])}
+        for first, end in zip(firsts, ends, strict=True)
+    ]
 
 
 def benchmarks(study: Study, n_shards: Mapping[str, int]) -> list[str]:

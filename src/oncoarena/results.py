@@ -1,6 +1,6 @@
 """results/<study>/: what the referee reads, and the tables and the page that it leaves there."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from oncoarena.looks import record_look
 from oncoarena.plan import TABLES
 from oncoarena.provenance import hardware, versions
 from oncoarena.quality import excluded_samples, sample_flow
+from oncoarena.referee.attributions import attribution_tables
 from oncoarena.referee.comparison import separability
 from oncoarena.referee.endpoint import endpoint_digest
 from oncoarena.referee.evaluation import ESTIMAND
@@ -63,7 +64,8 @@ def evaluate(
     samples = admitted_samples(store.read_table(samples_uri), assay_receipts)
     splits = store.read_table(splits_uri)
     classes = tuple(sorted(samples["label"].unique()))
-    runs = join_runs([store.read_json(uri) for uri in run_uris], competitors, external)
+    parts = [store.read_json(uri) for uri in run_uris]
+    runs = join_runs(parts, competitors, external)
     tables = [table for table in map(store.read_table, prediction_uris) if len(table)]
     tables += [read_external(item["id"], item["predictions"], splits, classes) for item in external]
     predictions = collect(tables, splits, classes)
@@ -73,6 +75,7 @@ def evaluate(
     training, no_thresholds = again["thresholds"]
     no_thresholds |= {item["id"]: "trained elsewhere, nothing said of training samples" for item in external}
     rule = Thresholds(**thresholds).rule()
+    blocks = _blocks(assay_receipts, samples["sample_id"])
     log = record_look(results, runs, endpoint_digest(primary_metric, rule=rule, positive=positive))
     with ThreadPoolExecutor(threads) as pool:
         judged = evaluate_study(
@@ -88,7 +91,7 @@ def evaluate(
             positive=positive,
             prevalence=prevalence,
             digests=_sample_digests(assay_receipts),
-            blocks=_blocks(assay_receipts, samples["sample_id"]),
+            blocks=blocks,
             looks=log,
             previous_endpoint=log["endpoint"].iloc[0],
             sealed_endpoint=store.read_json(endpoint_uri),
@@ -99,8 +102,34 @@ def evaluate(
             learning_predictions=by_value(again["learning"][0], "fraction"),
             map=pool.map,
         )
+    judged |= attribution_tables(
+        read_attributions(dict(zip(run_uris, parts, strict=True)), names),
+        {name: block.features for name, block in blocks.items()},
+        {run["hypothesis"]: run["blocks"] for run in parts},
+    )
     for name in TABLES:
         store.write_table(store.join(results, f"{name}.parquet"), judged[name])
+
+
+def read_attributions(
+    runs: Mapping[str, Mapping[str, Any]], hypotheses: Collection[str]
+) -> Iterator[pd.DataFrame]:
+    """Read what each of the hypotheses that were judged says of its features, all parts, one hypothesis at a time.
+
+    Parameters: ``runs`` maps the URI of each run.json to its content. A part that was trained before attributions
+    were kept has none beside it.
+    """
+    for name in hypotheses:
+        uris = [uri.removesuffix("run.json") for uri, run in runs.items() if run["hypothesis"] == name]
+        tables = [
+            store.read_table(f"{uri}attributions.parquet")
+            for uri in uris
+            if store.exists(f"{uri}attributions.parquet")
+        ]
+        # A part of no splits leaves an empty table, whose types concatenating would spread.
+        tables = [table for table in tables if len(table)]
+        if tables:
+            yield pd.concat(tables, ignore_index=True)
 
 
 def read_refits(
@@ -146,6 +175,9 @@ def join_runs(
         run["seconds"] = round(run["seconds"] + part["seconds"], 3)
         run["started"] = min(run["started"], part["started"])
         run["peak_memory_mb"] = max(run["peak_memory_mb"], part["peak_memory_mb"])
+        # A part without splits has trained nothing that could explain itself.
+        if part.get("attribution"):
+            run["attribution"] = part["attribution"]
         if part["status"] == "not_applicable":
             run["status"], run["reason"] = part["status"], part["reason"]
     for run in joined.values():

@@ -21,6 +21,10 @@ SENSITIVITIES = tuple(f"sensitivity_at_{100 * s:.0f}_specificity" for s in metri
 
 AT_SENSITIVITY = tuple(f"specificity_at_{100 * s:.0f}_sensitivity" for s in metrics.SENSITIVITY_LEVELS)
 
+LEAST_BEYOND = 1.5
+"""Samples that a level must leave beyond its threshold: 98 % need 75 negatives. Where one alone decides, a 95 % interval
+held the true value in 75 to 83 % of simulated cohorts (bench/coverage.py)."""
+
 
 def metric_names(n_classes: int) -> tuple[str, ...]:
     """Name the metrics that a ``Scorer`` computes for a number of classes, in the order of reports."""
@@ -135,11 +139,10 @@ class _RepeatScorer:
         negatives = total - by_class[positive]
         wanted = np.array(metrics.SPECIFICITIES)
         precision, reached = detection_replicates(ranking, weights, by_class[positive], negatives, wanted)
-        # A specificity of 99 % needs a hundred negatives to be told from 98 or 100.
-        reached = np.where(negatives[None, :] * (1 - wanted)[:, None] >= 1 - 1e-9, reached, np.nan)
+        reached = np.where(negatives[None, :] * (1 - wanted)[:, None] >= LEAST_BEYOND, reached, np.nan)
         levels = np.array(metrics.SENSITIVITY_LEVELS)
         _, kept = detection_replicates(self.mirrored, weights, negatives, by_class[positive], levels)
-        kept = np.where(by_class[positive][None, :] * (1 - levels)[:, None] >= 1 - 1e-9, kept, np.nan)
+        kept = np.where(by_class[positive][None, :] * (1 - levels)[:, None] >= LEAST_BEYOND, kept, np.nan)
         values = dict(zip(SENSITIVITIES, reached, strict=True)) | dict(zip(AT_SENSITIVITY, kept, strict=True))
         return {"auprc": precision, **values}
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -71,27 +72,49 @@ def _draw_overlap(overlap: pd.DataFrame, series: Mapping[str, Series]) -> Markup
     )
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What a triangle of pairs says of one pair: a number, how strong and of which kind the tie is, and a reading."""
+
+    number: str
+    strength: float
+    """0 to 1."""
+    kind: str
+    """Class that gives the colour: right, wrong or level."""
+    reading: str
+
+
 def overlap_matrix(
     overlap: pd.DataFrame, looks: Sequence[Series], *, title: str, description: str, uid: str
 ) -> str:
-    """Draw a triangle of pairs: the count of samples that both get wrong, shaded by phi.
+    """Draw the count of samples that both of a pair get wrong, shaded by phi.
 
     Orange says that errors fall together more than by chance (phi above 0), blue that they fall apart, grey that there
     is no telling: one of the two is never wrong.
     Returns SVG text.
     """
-    n, cell = len(looks), 44
+    cells = {
+        frozenset((row.hypothesis_a, row.hypothesis_b)): _overlap_cell(row) for row in overlap.itertuples()
+    }
+    return pair_triangle(cells, looks, title=title, description=description, uid=uid)
+
+
+def pair_triangle(
+    cells: Mapping[frozenset[str], Cell], looks: Sequence[Series], *, title: str, description: str, uid: str
+) -> str:
+    """Draw a triangle of pairs of hypotheses, a cell each; a pair without a cell stays empty. Returns SVG text."""
+    n = len(looks)
+    cell = 44 if n <= 6 else 36
     names = [svg.shorten(look.label, 168, 12) for look in looks]
     room = max(svg.text_width(name, 12) for name in names) + 14
-    pairs = {frozenset((row.hypothesis_a, row.hypothesis_b)): row for row in overlap.itertuples()}
     marks, top = [], 4.0
     for i in range(1, n):
         y = top + (i - 1) * cell
         marks.append(svg.text(room - 8, y + cell / 2 + 4, names[i], class_="tick strong", text_anchor="end"))
         for j in range(i):
-            row = pairs.get(frozenset((looks[i].hypothesis, looks[j].hypothesis)))
-            if row is not None:
-                marks.append(_draw_pair(row, room + j * cell, y, cell))
+            found = cells.get(frozenset((looks[i].hypothesis, looks[j].hypothesis)))
+            if found is not None:
+                marks.append(_draw_pair(found, room + j * cell, y, cell))
     foot = top + (n - 1) * cell
     for j in range(n - 1):
         # Slanted below the triangle, where each column ends.
@@ -110,7 +133,7 @@ def overlap_matrix(
     )
 
 
-def _draw_pair(row: Any, x: float, y: float, cell: int) -> str:
+def _overlap_cell(row: Any) -> Cell:
     phi = row.phi if math.isfinite(row.phi) else 0.0
     expected = getattr(row, "expected_both_wrong", math.nan)
     chance = f" (by chance {decimals(expected, 1)})" if math.isfinite(expected) else ""
@@ -119,7 +142,11 @@ def _draw_pair(row: Any, x: float, y: float, cell: int) -> str:
         f"\nonly {row.hypothesis_a} {count(row.only_a)}, only {row.hypothesis_b} {count(row.only_b)}"
         f"\nphi {decimals(row.phi, 2)}"
     )
-    strength = min(abs(phi), 1.0)
+    kind = "wrong" if phi > 0 else "right" if phi < 0 else "level"
+    return Cell(count(row.both_wrong), min(abs(phi), 1.0), kind, reading)
+
+
+def _draw_pair(found: Cell, x: float, y: float, cell: int) -> str:
     box = svg.element(
         "rect",
         x=x + 1.5,
@@ -127,15 +154,13 @@ def _draw_pair(row: Any, x: float, y: float, cell: int) -> str:
         width=float(cell - 3),
         height=float(cell - 3),
         rx=3,
-        fill_opacity=0.08 + 0.87 * strength,
+        fill_opacity=0.08 + 0.87 * found.strength,
     )
     # Ink on pale cells, black on mid ones: the same rule as in confusion matrices.
-    shade = "deep" if strength > 0.87 else "middle" if strength > 0.63 else None
-    number = svg.text(
-        x + cell / 2, y + cell / 2 + 4.5, count(row.both_wrong), class_=shade, text_anchor="middle"
-    )
-    side = "wrong" if phi > 0 else "right" if phi < 0 else "level"
-    return svg.element("g", svg.element("title", svg.escape(reading)), box, number, class_=f"mark {side}")
+    shade = "deep" if found.strength > 0.87 else "middle" if found.strength > 0.63 else None
+    number = svg.text(x + cell / 2, y + cell / 2 + 4.5, found.number, class_=shade, text_anchor="middle")
+    words = svg.element("title", svg.escape(found.reading))
+    return svg.element("g", words, box, number, class_=f"mark {found.kind}")
 
 
 def gain_plot(

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from oncoarena.reporting.attributions import looked_at
 from oncoarena.reporting.datatable import DataTable
 from oncoarena.reporting.glossary import (
     OUTCOMES,
@@ -179,6 +180,7 @@ def card(
         "training": _training(run) if trained else [],
         "config": [(key, plain(value)) for key, value in (run.get("config") or {}).items()],
         "findings": findings(run.get("splits") or []),
+        "looked": looked_at(run, look, tables.get("attributions")),
         "calibration": [(metric(key).title, _score(*scores[key])) for key in CALIBRATION if key in scores],
         "calibrated": _calibrated(tables["checks"], name),
         "errors": _errors(tables["confusion"], name),

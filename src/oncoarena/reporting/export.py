@@ -44,6 +44,8 @@ _TABLES = {
     "operating_points": "What thresholds chosen on training samples do on the test samples",
     "seeds": "Estimates of models trained with other seeds",
     "learning": "Performance by the share of training patients",
+    "attributions": "What each hypothesis looked at: the importance of features over all splits, with gene and place",
+    "attribution_agreement": "Whether pairs of hypotheses look at the same features",
     "excluded": "Objects that were not taken, and why",
     "steps": "What each job of the workflow took, as Snakemake measured it",
     "failures": "Test samples that were called wrong with the most confidence",

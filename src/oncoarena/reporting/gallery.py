@@ -60,6 +60,14 @@ def collect(page: Mapping[str, Any]) -> list[Figure]:
         found.append(Figure("added-value", page["agreement"]["gains"]["wide"]))
     if page["agreement"]["overlap"]:
         found.append(Figure("overlap", page["agreement"]["overlap"]))
+    for entry in page["attributions"].get("tracks", []):
+        found.append(Figure(f"genome-{entry['block']}", entry["picture"]["wide"]))
+    for entry in page["attributions"].get("agreements", []):
+        if entry["picture"]:
+            found.append(Figure(f"shared-features-{entry['block']}", entry["picture"]))
+    for card in page["cards"]:
+        if card["looked"].get("picture"):
+            found.append(Figure(f"looked-at-{card['id']}", card["looked"]["picture"]["wide"]))
     if page["flow_figure"]:
         found.append(Figure("flow", page["flow_figure"]["wide"]))
     for assay in page["quality"].get("assays", []):

@@ -138,6 +138,22 @@ CURVES = {
 """The kinds of curve in reading order."""
 
 
+ATTRIBUTION_WORDS = {
+    "Importance": "The share of a hypothesis's contributions to the class scores that a feature makes, for or against, "
+    "in the mean over splits. All features together make 100 %.",
+    "In the top 20": "In how many splits the feature is among the 20 largest. A feature that is there in most of the "
+    "splits does not hang on who was in the training part.",
+    "By chance": "In how many splits a feature would be there if all were ranked at random.",
+    "Direction": "Whether high values of the feature speak for the class or against it; none is given where it is now "
+    "one, now the other.",
+    "Place": "Of a bin its borders; of a gene or a site its first base pair, counted from 0.",
+    "Overlap": "How many features are in the top 20 of both hypotheses.",
+    "Spearman": "The rank correlation of two hypotheses' importances over all features of a block: 1 where they rank "
+    "all alike, 0 where one ranking says nothing of the other.",
+}
+"""What the words about attributions mean."""
+
+
 def is_number(value: object) -> bool:
     """Tell whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -171,6 +187,17 @@ def p_value(value: float) -> str:
     if value < 0.001:
         return "<0.001"
     return f"{value:.3f}" if value < 0.0995 else f"{value:.2f}"
+
+
+def percent(share: float) -> str:
+    """Write a share in per cent with about two figures: "34 %", "2.1 %", "0.04 %"; a dash where there is none."""
+    if pd.isna(share):
+        return DASH
+    scaled = 100.0 * share
+    if 0 < scaled < 0.001:
+        return "<0.001 %"
+    digits = 0 if scaled >= 10 or not scaled else 1 if scaled >= 1 else 2 if scaled >= 0.1 else 3
+    return f"{scaled:.{digits}f} %"
 
 
 def count(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from oncoarena.reporting.flow import left_lines
 from oncoarena.reporting.page import read_template
 from oncoarena.reporting.paper import BOARD_COLUMNS, PANELS_MOST, Paper, breakable, plain
+from oncoarena.reporting.paper_attributions import lay_card, lay_section
 
 STANDARD = "ua-1"
 """ISO 14289-1: every figure has words, every table headings, headings their order."""
@@ -63,7 +64,7 @@ def lay_out(page: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     paper = Paper(files=first.files)
     for part in (_leaderboard, _differences, _curves, _operating, _confusion, _strata, _learning, _agreement):
         part(paper, page)
-    for part in (_checks, _hypotheses, _data, _quality, _cost, _provenance, _checklist):
+    for part in (lay_section, _checks, _hypotheses, _data, _quality, _cost, _provenance, _checklist):
         part(paper, page)
     data = {
         "title": f"{page['name']}: oncoarena report",
@@ -268,10 +269,13 @@ def _hypotheses(paper: Paper, page: Mapping[str, Any]) -> None:
             for paragraph in paragraphs:
                 paper.text(paragraph)
         paper.pairs(card["facts"])
-        for title, pairs in (("What it found", card["findings"]), ("Calibration", card["calibration"])):
-            if pairs:
-                paper.heading(3, title)
-                paper.pairs(pairs)
+        if card["findings"]:
+            paper.heading(3, "What it found")
+            paper.pairs(card["findings"])
+        lay_card(paper, card["looked"])
+        if card["calibration"]:
+            paper.heading(3, "Calibration")
+            paper.pairs(card["calibration"])
         paper.text(card["calibrated"], kind="quiet")
         if card["errors"]:
             paper.heading(3, "Failure cases")

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from oncoarena.reporting import agreement, cards, checklist, flow, learning, sections, stability, verdict
+from oncoarena.reporting.attributions import attribution_section
 from oncoarena.reporting.glossary import moment, typeset
 from oncoarena.reporting.operating_points import operating_section
 from oncoarena.reporting.page import render_page
@@ -77,6 +78,7 @@ def compose(
         "learning": learning.learning_section(tables.get("learning"), series, primary),
         "seeds": stability.seeds_section(tables.get("seeds"), series, primary),
         "agreement": agreement.agreement(tables.get("overlap"), tables.get("added_value"), series),
+        "attributions": attribution_section(tables, series, study.get("config")),
         "confusion": sections.confusion(tables["confusion"], series, classes),
         "strata": sections.strata(evaluation, series, primary, tables.get("strata_leaders")),
         "checks": sections.checks(tables["checks"], series),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from oncoarena.referee.attributions import AGREEMENT_COLUMNS, POOLED_COLUMNS
 from oncoarena.referee.operating_points import OPERATING_COLUMNS
 
 COLUMNS = {
@@ -22,6 +23,8 @@ FURTHER = {
     "strata_leaders": "stratum n_patients leader estimate runner_up difference ci_low ci_high p_holm separable",
     "overlap": "hypothesis_a hypothesis_b both_wrong only_a only_b phi n",
     "added_value": "hypothesis gain ci_low ci_high p_value p_holm",
+    "attributions": " ".join(POOLED_COLUMNS),
+    "attribution_agreement": " ".join(AGREEMENT_COLUMNS),
     "excluded": "assay sample_id uri reason offset",
     "steps": "step job seconds cpu_seconds peak_memory_mb read_mb written_mb",
 }
