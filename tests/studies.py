@@ -62,7 +62,7 @@ def write_assay(folder: Path, samples: pd.DataFrame, values: np.ndarray) -> str:
         samples["sample_id"].tolist(),
         iter(values.astype(np.float32)),
         features,
-        {"inputs": []},
+        {},
     )
     receipt = folder / "expression.json"
     store.write_json(

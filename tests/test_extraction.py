@@ -227,7 +227,7 @@ def test_extract_shard__matrix_with_annotation_and_extra_samples(tmp_path):
     assert block.features["gene"].tolist() == ["", "TP53"]
     assert block.has_coordinates
     assert any("1 columns or rows" in note for note in receipt["notes"])
-    assert block_receipt["inputs"][0]["digest"].startswith("sha256:")
+    assert store.block_inputs(block_receipt)["digest"].iloc[0].startswith("sha256:")
 
 
 def test_assay_from_dict__survives_the_way_to_a_job():

@@ -1,5 +1,8 @@
 """The sample sheet, read as a hostile newcomer would write it."""
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -135,3 +138,37 @@ def test_covariate_table__numbers_become_numbers_and_words_stay_words():
     assert typed["age"].isna().tolist() == [False, True, False]
     assert typed["sex"].tolist() == ["f", "m", ""]
     assert typed["none"].tolist() == ["", "", ""]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from(["s", "", "#", " ", "s\tp\ta\t", "s\tp\ta"]), max_size=12), st.integers(1, 5))
+def test_read_samples__batches_change_neither_rows_nor_messages(tmp_path_factory, kinds, rows_per_batch):
+    lines = ["sample_id\tpatient_id\tlabel\tage"]
+    for number, kind in enumerate(kinds):
+        lines.append(f"s{number}\tp{number}\t{'ab'[number % 2]}\t{number}" if kind == "s" else kind)
+    uri = write(tmp_path_factory.mktemp("sheet"), "\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        told = []
+        for size in (1000, rows_per_batch):
+            patch.setattr("oncoarena.samples.ROWS_PER_BATCH", size)
+            try:
+                told.append(read_samples(uri, columns=["age"]).to_dict("list"))
+            except InputError as error:
+                told.append(str(error))
+    assert told[0] == told[1]
+
+
+def test_read_samples__memory_grows_by_little_more_than_the_text(tmp_path):
+    rows = "".join(
+        f"s{row}\tp{row // 2}\t{'ab'[row % 2]}\t{row % 90}\ts3://bucket/{row}.bam\n" for row in range(100_000)
+    )
+    uri = write(tmp_path, "sample_id\tpatient_id\tlabel\tage\tfile\n" + rows)
+    code = (
+        "import resource, sys; from oncoarena.samples import read_samples\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak(); table = read_samples(sys.argv[1], paths=['file']); print(len(table), peak() - before)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, uri], capture_output=True, text=True, check=True)
+    n_rows, grown_kb = map(int, ran.stdout.split())
+    assert n_rows == 100_000
+    assert grown_kb < 80_000  # 15 MB; Python strings for every cell took 130 MB

@@ -17,7 +17,7 @@ SPEC = BlockSpec("expression", ("sample", "gene"), "float32", "log2", "toy value
 def write(uri, values, ids=None):
     ids = ids or [f"s{row}" for row in range(len(values))]
     features = feature_table([f"g{column}" for column in range(values.shape[1])])
-    return store.write_block(str(uri), SPEC, ids, iter(values), features, {"inputs": []})
+    return store.write_block(str(uri), SPEC, ids, iter(values), features, {})
 
 
 @pytest.fixture

@@ -36,6 +36,13 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="check a study without running it")
     check.set_defaults(run=_check)
+    planned = commands.add_parser("plan", help="say what a study will take on AWS: jobs, nodes, bytes, hours, money")
+    planned.add_argument("--prices", help="a table of prices instead of the one that comes with oncoarena")
+    planned.add_argument("--rates", help="a table of rates instead of the one that comes with oncoarena")
+    planned.add_argument("--memory-vcpus", type=int, default=256, help="at a time on the queue memory (default 256)")
+    planned.add_argument("--gpu-vcpus", type=int, default=64, help="at a time on the queue gpu (default 64)")
+    planned.add_argument("--small-vcpus", type=int, default=32, help="at a time on the queue small (default 32)")
+    planned.set_defaults(run=_plan)
     board = commands.add_parser("leaderboard", help="print the leaderboard of a finished study")
     board.set_defaults(run=_leaderboard)
     trial = commands.add_parser(
@@ -44,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     trial.add_argument("hypotheses", nargs="+", metavar="HYPOTHESIS", help="names in config/hypotheses/")
     trial.add_argument("--folds", type=int, default=5, help="inner folds (default 5)")
     trial.set_defaults(run=_try)
-    for command in (check, board, trial):
+    for command in (check, planned, board, trial):
         command.add_argument(
             "--configfile", type=Path, default=Path("config/config.yaml"), help="the study's config"
         )
@@ -107,6 +114,14 @@ def _check(options: argparse.Namespace) -> None:
     study = _study(options)
     preflight.check_study(study, plan.made_by_rules(study))
     print(f"{options.configfile}: nothing wrong was found; run: snakemake --cores all")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from oncoarena.costs import Limits
+    from oncoarena.printed_plan import print_plan
+
+    limits = Limits(options.memory_vcpus, options.gpu_vcpus, options.small_vcpus)
+    print_plan(_study(options), sys.stdout, prices=options.prices, rates=options.rates, limits=limits)
 
 
 def _leaderboard(options: argparse.Namespace) -> None:

@@ -4,8 +4,7 @@ import functools
 import hashlib
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,8 +24,8 @@ READ, QUARANTINED = "read", "quarantined"
 
 ADVICE = "What could be read is kept: mend these and run again, or set on_bad_sample: exclude to go on without them."
 
-QUESTIONS_AT_ONCE = 16
-"""Requests for the facts and indexes of objects under way at a time: a store answers one in some 20 ms."""
+ROWS_AT_ONCE = 64
+"""Rows of a block that are read together of what was kept of single objects."""
 
 INDEX_LIMIT_BYTES = 1 << 30
 """No index is longer; what claims to be is not read into memory."""
@@ -82,7 +81,7 @@ def extract_shard(
         blocks, qc, inputs, notes = _read_matrix(plan, ids, annotation)
         timings, excluded = pd.DataFrame({"sample_id": []}), []
         for name, (values, features) in blocks.items():
-            _write(plan, uri, name, ids, iter(values), features, {**origin, "inputs": inputs})
+            _write(plan, uri, name, ids, iter(values), features, origin, inputs)
         names = list(blocks)
     else:
         folder = store.join(uri, "objects")
@@ -92,7 +91,7 @@ def extract_shard(
         inputs = [{"uri": item["uri"], "digest": item["digest"]} for item in good.values()]
         names, notes = list(plan.blocks()), []
         for name in names:
-            _write_kept(plan, uri, name, folder, good, {**origin, "inputs": inputs})
+            _write_kept(plan, uri, name, folder, good, origin, inputs)
         qc, timings = _quality(outcomes), _timings(good)
     store.write_table(store.join(uri, "qc.parquet"), qc)
     store.write_table(store.join(uri, "timings.parquet"), timings)
@@ -142,9 +141,9 @@ def value_of_absent(plan: AssayPlan, block: str) -> float:
     return getattr(assay_module(plan.name), "ABSENT", {}).get(block, np.nan)
 
 
-def _write(plan, uri, name, ids, rows, features, origin) -> None:
+def _write(plan, uri, name, ids, rows, features, origin, inputs) -> None:
     spec = assay_module(plan.name).BLOCKS[name]
-    store.write_block(store.join(uri, name), spec, ids, rows, features, origin)
+    store.write_block(store.join(uri, name), spec, ids, rows, features, origin, inputs)
 
 
 def _read_matrix(plan: AssayPlan, ids: list[str], annotation: pd.DataFrame | None):
@@ -174,7 +173,9 @@ def _read_objects(
     sizes: dict[str, int] = {}
     common = [repr(plan.options), origin["code_digest"], _table_digest(annotation)]
     uris = samples[plan.column].tolist()
-    for sample_id, uri, facts in zip(samples["sample_id"], uris, _at_once(object_facts, uris), strict=True):
+    for sample_id, uri, facts in zip(
+        samples["sample_id"], uris, store.at_once(object_facts, uris), strict=True
+    ):
         outcomes[sample_id] = {"uri": uri}
         if isinstance(facts, Exception):
             outcomes[sample_id] |= _reason(facts)
@@ -191,7 +192,9 @@ def _read_objects(
     if before:
         print(f"{len(before)} objects were read by an earlier attempt", flush=True)
     uris = [outcomes[sample_id]["uri"] for sample_id in todo]
-    parts = _at_once(functools.partial(_plan_parts, plan), uris, [sizes[sample_id] for sample_id in todo])
+    parts = store.at_once(
+        functools.partial(_plan_parts, plan), uris, [sizes[sample_id] for sample_id in todo]
+    )
     jobs = [
         _job(plan, annotation, sample_id, uri, own, folder, keys[sample_id])
         for sample_id, uri, own in zip(todo, uris, parts, strict=True)
@@ -206,19 +209,6 @@ def _read_objects(
                 outcomes[sample_id] |= {"status": READ, "key": keys[sample_id], **outcome}
             progress.advance(sizes[sample_id])
     return outcomes
-
-
-def _at_once(ask: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
-    """Ask the store many things at once; return the answers in order, an exception where one was raised."""
-
-    def answer(*one: Any) -> Any:
-        try:
-            return ask(*one)
-        except Exception as error:
-            return error
-
-    with ThreadPoolExecutor(QUESTIONS_AT_ONCE, thread_name_prefix="oncoarena-asking") as threads:
-        return list(threads.map(answer, *arguments))
 
 
 def _job(
@@ -319,7 +309,7 @@ def _keep(plan, folder, key, uri, found: dict[str, SampleFeatures], facts, secon
     return kept.keep(folder, key, {name: found[name] for name in offered}, {**facts, "seconds": seconds})
 
 
-def _write_kept(plan, uri, name, folder, good, origin) -> None:
+def _write_kept(plan, uri, name, folder, good, origin, inputs) -> None:
     """Write one block of the objects that were read, a row at a time."""
     digests = dict.fromkeys(item["features"][name] for item in good.values())
     tables = {digest: kept.kept_features(folder, digest) for digest in digests}
@@ -328,11 +318,15 @@ def _write_kept(plan, uri, name, folder, good, origin) -> None:
     absent = value_of_absent(plan, name)
 
     def rows() -> Iterator[np.ndarray]:
-        for item in good.values():
-            values = kept.kept_values(folder, item["key"], name)
-            yield put_in_order(values, positions[item["features"][name]], absent)
+        items, read = list(good.values()), functools.partial(kept.kept_values, folder, block=name)
+        for first in range(0, len(items), ROWS_AT_ONCE):
+            some = items[first : first + ROWS_AT_ONCE]
+            for item, values in zip(some, store.at_once(read, [item["key"] for item in some]), strict=True):
+                if isinstance(values, Exception):
+                    raise values
+                yield put_in_order(values, positions[item["features"][name]], absent)
 
-    _write(plan, uri, name, list(good), rows(), features, origin)
+    _write(plan, uri, name, list(good), rows(), features, origin, inputs)
 
 
 def _reason(error: BaseException) -> dict[str, Any]:

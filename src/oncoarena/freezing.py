@@ -1,6 +1,6 @@
 """From shards to the study's frozen blocks: features aligned, rows in the sheet's order, written once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,15 +76,11 @@ def _freeze_block(plan: AssayPlan, name: str, uris: Sequence[str], uri: str) -> 
     rows = joined()
     if getattr(plan.options, "missing_values", "allow") == "refuse":
         rows = _refuse_missing(rows, ids, features["id"].tolist(), plan.name)
-    origin: Mapping[str, Any] = {
-        **{key: parts[0][key] for key in ("assay", "options", "code_digest")},
-        "inputs": parts[0]["inputs"]
-        if plan.matrix is not None
-        else [item for part in parts for item in part["inputs"]],
-    }
-    store.write_block(
-        store.join(uri, name), assay_module(plan.name).BLOCKS[name], ids, rows, features, origin
-    )
+    origin = {key: parts[0][key] for key in ("assay", "options", "code_digest")}
+    # The shards of a matrix have all read the same one.
+    read = pd.concat([store.block_inputs(part) for part in (parts if plan.matrix is None else parts[:1])])
+    spec = assay_module(plan.name).BLOCKS[name]
+    store.write_block(store.join(uri, name), spec, ids, rows, features, origin, read.to_dict("records"))
     return store.join(uri, name, "receipt.json")
 
 

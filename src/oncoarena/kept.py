@@ -36,11 +36,16 @@ def keep(
 def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
     """Return the summaries of those results that are there, by key."""
     absent = set(store.missing([_result(folder, key) for key in keys]))
-    found = {}
-    for key in keys:
-        if _result(folder, key) not in absent:
-            with store.open_input(_result(folder, key)) as stream, np.load(stream) as arrays:
-                found[key] = json.loads(arrays["summary"].tobytes())
+    there = [key for key in keys if _result(folder, key) not in absent]
+
+    def summary(key: str) -> dict[str, Any]:
+        with store.open_input(_result(folder, key)) as stream, np.load(stream) as arrays:
+            return json.loads(arrays["summary"].tobytes())
+
+    found = dict(zip(there, store.at_once(summary, there), strict=True))
+    for answer in found.values():
+        if isinstance(answer, Exception):
+            raise answer
     return found
 
 

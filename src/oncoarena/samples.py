@@ -1,9 +1,12 @@
 """Read the sample sheet: a checked table of who was measured, with what, and what the truth is."""
 
 import io
+import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from oncoarena import store
 from oncoarena.errors import Faults, InputError
@@ -15,6 +18,9 @@ RESERVED = ("repeat", "fold", "role", "hypothesis", "digest")
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "None")
 """What counts as a missing value in an optional column."""
+
+ROWS_PER_BATCH = 20_000
+"""Rows that are in memory as Python strings at a time; the rest of the sheet is Arrow's."""
 
 
 def read_samples(
@@ -60,53 +66,74 @@ def covariate_table(samples: pd.DataFrame, columns: Sequence[str]) -> pd.DataFra
     return pd.DataFrame(typed, index=samples.index)
 
 
-def _read_text(uri: str) -> tuple[pd.DataFrame, list[int]]:
+def _read_text(uri: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the sheet's cells and the line of the file that each row stands on."""
     with store.open_input(uri) as stream:
         raw = stream.read()
+    _check_text(uri, raw)
+    # The text is decoded as it goes, and cells become Arrow's a batch at a time: a sheet may have a million rows.
+    with io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline=None) as text:
+        filled = (
+            (number, line.rstrip("\n"))
+            for number, line in enumerate(text, start=1)
+            if line.strip() and line[0] != "#"
+        )
+        first = next(filled, None)
+        if first is None:
+            raise InputError(f"{uri}: is empty; expected a header line with {', '.join(REQUIRED)}")
+        header_line, header = first
+        separator = "\t" if "\t" in header or "," not in header else ","
+        names = _cells(header, separator)
+        lines, batches = [], []
+        while batch := list(itertools.islice(filled, ROWS_PER_BATCH)):
+            rows = [_row(uri, number, line, separator, len(names)) for number, line in batch]
+            lines.append(np.array([number for number, _ in batch]))
+            columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
+            batches.append(pa.record_batch(columns, [str(i) for i in range(len(names))]))
+    if not batches:
+        raise InputError(f"{uri}: has a header but no samples; add a line for each sample")
+    _check_header(uri, header_line, names)
+    table = pa.Table.from_batches(batches).to_pandas(self_destruct=True).set_axis(names, axis=1)
+    for name in names:
+        if name not in REQUIRED:
+            table[name] = table[name].where(~table[name].isin(MISSING_WORDS), "")
+    return table, np.concatenate(lines)
+
+
+def _check_text(uri: str, raw: bytes) -> None:
     try:
-        text = raw.decode("utf-8-sig")
+        raw.decode("utf-8")
     except UnicodeDecodeError as error:
         row = raw[: error.start].count(b"\n") + 1
         raise InputError(
             f"{uri}: row {row}: byte {error.start} is not UTF-8; save the sheet as UTF-8 text"
         ) from error
-    if "\0" in text:
+    if b"\0" in raw:
         raise InputError(f"{uri}: is not text (it holds zero bytes); export the sheet as tab-separated text")
-    rows = [(number, line) for number, line in enumerate(io.StringIO(text, newline=None), start=1)]
-    filled = [(number, line.rstrip("\r\n")) for number, line in rows if line.strip() and line[0] != "#"]
-    if not filled:
-        raise InputError(f"{uri}: is empty; expected a header line with {', '.join(REQUIRED)}")
-    header = filled[0][1]
-    separator = "\t" if "\t" in header or "," not in header else ","
-    names = [cell.strip().strip('"') for cell in header.split(separator)]
-    cells, lines = [], []
-    for number, line in filled[1:]:
-        row = [cell.strip().strip('"').strip() for cell in line.split(separator)]
-        if len(row) > len(names) and not any(row[len(names) :]):
-            row = row[: len(names)]  # trailing separators, as spreadsheets write them
-        if len(row) != len(names):
-            raise InputError(
-                f"{uri}: row {number}: has {len(row)} cells, the header has {len(names)}; cells are separated by "
-                f"{'tabs' if separator == chr(9) else 'commas'}"
-            )
-        cells.append(row)
-        lines.append(number)
-    if not cells:
-        raise InputError(f"{uri}: has a header but no samples; add a line for each sample")
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return [cell.strip().strip('"').strip() for cell in line.split(separator)]
+
+
+def _row(uri: str, number: int, line: str, separator: str, n_cells: int) -> list[str]:
+    row = _cells(line, separator)
+    if len(row) > n_cells and not any(row[n_cells:]):
+        return row[:n_cells]  # trailing separators, as spreadsheets write them
+    if len(row) != n_cells:
+        raise InputError(
+            f"{uri}: row {number}: has {len(row)} cells, the header has {n_cells}; cells are separated by "
+            f"{'tabs' if separator == chr(9) else 'commas'}"
+        )
+    return row
+
+
+def _check_header(uri: str, line: int, names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(
-            f"{uri}: row {filled[0][0]}: column {twice[0]!r} is there twice; rename or remove one"
-        )
+        raise InputError(f"{uri}: row {line}: column {twice[0]!r} is there twice; rename or remove one")
     if "" in names:
-        position = names.index("") + 1
-        raise InputError(f"{uri}: row {filled[0][0]}: column {position} has no name; name or remove it")
-    table = pd.DataFrame(cells, columns=names, dtype=str)
-    for name in names:
-        if name not in REQUIRED:
-            table[name] = table[name].where(~table[name].isin(MISSING_WORDS), "")
-    return table, lines
+        raise InputError(f"{uri}: row {line}: column {names.index('') + 1} has no name; name or remove it")
 
 
 def _check_columns(uri: str, table: pd.DataFrame, needed: Sequence[str]) -> None:
@@ -120,7 +147,7 @@ def _check_columns(uri: str, table: pd.DataFrame, needed: Sequence[str]) -> None
         raise InputError(f"{uri}: column {clash[0]!r} has a name that oncoarena's own tables use; rename it")
 
 
-def _empty_cells(uri: str, table: pd.DataFrame, lines: list[int], columns: Sequence[str]) -> list[str]:
+def _empty_cells(uri: str, table: pd.DataFrame, lines: np.ndarray, columns: Sequence[str]) -> list[str]:
     problems = []
     for name in dict.fromkeys(columns):
         for row in table.index[table[name].isin(MISSING_WORDS)]:
@@ -129,20 +156,19 @@ def _empty_cells(uri: str, table: pd.DataFrame, lines: list[int], columns: Seque
     return problems
 
 
-def _duplicates(uri: str, table: pd.DataFrame, lines: list[int]) -> list[str]:
-    first_row: dict[str, int] = {}
-    problems = []
-    for row, sample_id in enumerate(table["sample_id"]):
-        if sample_id in first_row:
-            problems.append(
-                f"{uri}: row {lines[row]}: column 'sample_id': {sample_id!r} stands on row "
-                f"{lines[first_row[sample_id]]} too; every sample needs its own id"
-            )
-        first_row.setdefault(sample_id, row)
-    return problems
+def _duplicates(uri: str, table: pd.DataFrame, lines: np.ndarray) -> list[str]:
+    ids = table["sample_id"]
+    again = ids.index[ids.duplicated()]
+    firsts = ids[ids.isin(ids[again])].drop_duplicates()
+    first_row = dict(zip(firsts, firsts.index, strict=True))
+    return [
+        f"{uri}: row {lines[row]}: column 'sample_id': {ids[row]!r} stands on row {lines[first_row[ids[row]]]} too; "
+        "every sample needs its own id"
+        for row in again
+    ]
 
 
-def _split_column(uri: str, table: pd.DataFrame, lines: list[int]) -> list[str]:
+def _split_column(uri: str, table: pd.DataFrame, lines: np.ndarray) -> list[str]:
     if "split" not in table.columns:
         return []
     problems = []

@@ -11,7 +11,8 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +25,11 @@ import pyarrow.parquet as pq
 
 from oncoarena.cohort import FEATURE_COLUMNS, Block, BlockSpec
 from oncoarena.errors import InputError
+from oncoarena.listing import sizes
 from oncoarena.objects import ObjectStream
+
+QUESTIONS_AT_ONCE = 16
+"""Requests under way at a time: a store answers a small one in some 20 ms."""
 
 ROWS_PER_PART = 4096
 ROWS_PER_GROUP = 256
@@ -42,6 +47,11 @@ def is_remote(uri: str) -> bool:
 def join(base: str, *names: str) -> str:
     """Join path parts below a local directory or a URI."""
     return "/".join([base.rstrip("/"), *names])
+
+
+def parent(uri: str) -> str:
+    """Return the directory or prefix that a file lies in."""
+    return uri.rpartition("/")[0] or "."
 
 
 @contextlib.contextmanager
@@ -70,26 +80,21 @@ def exists(uri: str) -> bool:
 
 
 def missing(uris: Iterable[str]) -> list[str]:
-    """Name those files that are not there, listing each directory once rather than asking per file."""
+    """Name those files that are not there, by listings rather than one by one (see ``listing.sizes``)."""
     return [uri for uri, n_bytes in sizes(uris).items() if n_bytes is None]
 
 
-def sizes(uris: Iterable[str]) -> dict[str, int | None]:
-    """Return the bytes of each file, None where there is none, listing each directory once."""
-    by_parent: dict[str, list[str]] = {}
-    for uri in uris:
-        by_parent.setdefault(uri.rpartition("/")[0], []).append(uri)
-    n_bytes: dict[str, int | None] = {}
-    for parent, members in by_parent.items():
-        filesystem, path = fsspec.core.url_to_fs(parent or ".")
-        filesystem.invalidate_cache()  # another process may have written since the last listing
+def at_once(ask: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
+    """Ask a store many things at once; return the answers in order, an exception where one was raised."""
+
+    def answer(*one: Any) -> Any:
         try:
-            listed = filesystem.ls(path, detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            listed = []
-        found = {item["name"].rstrip("/").rpartition("/")[2]: item.get("size") or 0 for item in listed}
-        n_bytes |= {uri: found.get(uri.rpartition("/")[2]) for uri in members}
-    return n_bytes
+            return ask(*one)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(QUESTIONS_AT_ONCE, thread_name_prefix="oncoarena-asking") as threads:
+        return list(threads.map(answer, *arguments))
 
 
 def write_whole(uri: str, write: Callable[[str], None]) -> None:
@@ -181,12 +186,14 @@ def write_block(
     rows: Iterator[np.ndarray],
     features: pd.DataFrame,
     provenance: Mapping[str, Any],
+    inputs: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """Write a block below ``uri`` and return its receipt, which is also written, last.
 
     Parameters: ``rows`` yields one (n_features,) float32 array a sample, in the order of ``sample_ids``,
-    so that no more than one part is in memory; ``provenance`` (inputs, options, code digest) is copied
-    into the receipt. The bytes depend on the values alone, not on who computed them.
+    so that no more than one part is in memory; ``provenance`` (assay, options, code digest) is copied
+    into the receipt; ``inputs`` (uri and digest of each object that was read) go into a table beside it.
+    The bytes depend on the values alone, not on who computed them.
     """
     n_features = len(features)
     schema = pa.schema([("sample_id", pa.string()), ("values", pa.list_(pa.float32(), n_features))])
@@ -214,6 +221,8 @@ def write_block(
     write_table(
         digest_uri, pd.DataFrame({"sample_id": list(row_digests), "digest": list(row_digests.values())})
     )
+    input_uri = join(uri, "inputs.parquet")
+    write_table(input_uri, pd.DataFrame(list(inputs), columns=["uri", "digest"], dtype=str))
     receipt = {
         "uri": uri,
         "spec": asdict(spec),
@@ -221,6 +230,7 @@ def write_block(
         "parts": parts,
         "features": {"uri": feature_uri, "digest": digest(feature_uri)},
         "samples": {"uri": digest_uri, "digest": digest(digest_uri)},
+        "inputs": {"uri": input_uri, "digest": digest(input_uri)},
         **provenance,
     }
     receipt["digest"] = digest_json(
@@ -233,6 +243,11 @@ def write_block(
 def block_samples(receipt: Mapping[str, Any]) -> pd.DataFrame:
     """Read a block's sample_id and digest of values, a row per sample in the order of its rows."""
     return read_table(receipt["samples"]["uri"])
+
+
+def block_inputs(receipt: Mapping[str, Any]) -> pd.DataFrame:
+    """Read uri and digest of each object that a block was read from, in the order of reading."""
+    return read_table(receipt["inputs"]["uri"])
 
 
 def open_block(
