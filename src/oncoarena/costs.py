@@ -194,9 +194,9 @@ def _extraction(
         arriving = 8 * shard["n_bytes"] / (1e9 * node.gbps * node.share(need))
         n_objects = shard["end"] - shard["first"]
         opening = REQUESTS_BEFORE_DATA * n_objects * rates["request"] / need.threads
-        # One after the other: the facts of each object, and what was kept of it, block by block.
-        one_by_one = (1 + 2 * n_blocks) * n_objects * rates["request"]
-        jobs.append(Job(need, (max(reading + opening, arriving) + one_by_one) / 3600, BY_RATE))
+        # Before and after: the facts of each object, and what was kept of it, block by block.
+        asking = (1 + 2 * n_blocks) * n_objects * rates["request"] / store.QUESTIONS_AT_ONCE
+        jobs.append(Job(need, (max(reading + opening, arriving) + asking) / 3600, BY_RATE))
     n_gets, n_puts = _requests(n_bytes, getattr(assay.options, "part_mb", 0), n_blocks)
     if not jobs:
         need = extraction_need(assay, {"first": 0, "end": 1, "n_bytes": 0}, 0)
