@@ -16,6 +16,7 @@ from oncoarena.referee.bootstrap import (
     chunks,
     draw_patients,
     exact_interval,
+    logit_interval,
     patient_strata,
     percentile_interval,
 )
@@ -61,6 +62,19 @@ def test_percentile_interval__is_undefined_where_many_replicates_are():
     values = np.append(np.arange(80.0), np.full(20, np.nan))
     assert np.isnan(percentile_interval(values)).all()
     assert percentile_interval(np.append(np.arange(1001.0), np.nan)) == pytest.approx((25, 975))
+
+
+def test_logit_interval__is_normal_on_the_scale_of_log_odds():
+    log_odds = np.random.default_rng(0).normal(2.0, 0.5, 20_000)
+    low, high = logit_interval(float(expit(2.1)), expit(log_odds), 1000)
+    assert (low, high) == pytest.approx(expit(2.1 + np.array([-1, 1]) * norm.ppf(0.975) * 0.5), abs=2e-3)
+
+
+def test_logit_interval__stays_inside_and_is_undefined_where_many_replicates_are():
+    low, high = logit_interval(0.99, np.array([1.0] * 500 + [0.97] * 500), 20)
+    assert 0 < low < 0.97
+    assert 0.99 < high < 1
+    assert np.isnan(logit_interval(0.9, np.array([0.9] * 8 + [np.nan] * 2), 20)).all()
 
 
 @pytest.mark.parametrize(("hits", "trials"), [(20, 20), (18, 20), (0, 7), (3, 11)])

@@ -80,13 +80,13 @@ def logit_interval(estimate: float, replicates: np.ndarray, n_trials: float) -> 
 
     The estimate's log-odds, more or less as many bootstrap standard errors of them as a normal variable needs: near 1,
     and with few patients, percentiles of the replicates reach too little beyond the estimate. Parameters: ``n_trials``
-    the patients that decide; a replicate of 0 or 1 counts as half a patient away. NaN as ``percentile_interval``.
+    the patients that decide; a replicate of 0 or 1 counts as a tenth of a patient away. NaN as ``percentile_interval``.
     Source: Boyd, Eng and Page 2013, doi:10.1007/978-3-642-40994-3_29.
     """
     defined = replicates[np.isfinite(replicates)]
     if len(defined) < max(0.9 * len(replicates), 1) or not n_trials > 0:
         return np.nan, np.nan
-    edge = min(0.5 / n_trials, 0.25)
+    edge = min(0.1 / n_trials, 0.25)
     error = logit(np.clip(defined, edge, 1 - edge)).std()
     reach = norm.ppf((1 + CONFIDENCE) / 2) * error
     centre = logit(np.clip(estimate, edge, 1 - edge))
