@@ -14,18 +14,22 @@ import sys
 import numpy as np
 import pytest
 from scipy.stats import binom
+from sklearn.metrics import roc_auc_score
 
 from cohorts import untidy_cohort, with_values
 from conformance import (
     CORNERS,
     FOLDER,
     NAMES,
+    RARE,
     REFUSABLE,
+    assert_alone_as_in_batch,
     assert_probabilities,
     block_names,
     cohort_for,
     literal,
     probe_for,
+    rare_cohort,
 )
 from oncoarena.errors import NotApplicable
 from oncoarena.specs import FRAMEWORKS, read_literals
@@ -33,10 +37,6 @@ from oncoarena.specs import FRAMEWORKS, read_literals
 # What these two must learn, and must not, is tested by tests of their own below.
 BLIND_CONTROLS = ("prior_only", "covariates_only")
 LEARNERS = [name for name in NAMES if name not in BLIND_CONTROLS]
-
-# A sample alone takes other paths through matrix products than a sample in a batch. Frameworks that
-# compute in float32 (2^-24 = 6e-8) sum over some hundred terms and multiply logits by up to some ten.
-ALONE_RTOL, ALONE_ATOL = 1e-5, 1e-6
 
 # The probability that a model without any knowledge passes as one that has learned.
 FALSE_PASS = 1e-6
@@ -191,12 +191,8 @@ def test_hypothesis__sample_alone_gets_what_it_gets_in_a_batch(name, fitted):
     backwards = fitted.predict(name, probe.take(np.arange(len(probe))[::-1]))[::-1]
     alone = np.concatenate([fitted.predict(name, probe.take(np.array([i]))) for i in (0, 7, 31)])
     rule = f"{name}: the prediction for a sample must not depend on"
-    np.testing.assert_allclose(
-        backwards, batch, rtol=ALONE_RTOL, atol=ALONE_ATOL, err_msg=f"{rule} the order of samples"
-    )
-    np.testing.assert_allclose(
-        alone, batch[[0, 7, 31]], rtol=ALONE_RTOL, atol=ALONE_ATOL, err_msg=f"{rule} which others are there"
-    )
+    assert_alone_as_in_batch(f"{rule} the order of samples", backwards, batch)
+    assert_alone_as_in_batch(f"{rule} which others are there", alone, batch[[0, 7, 31]])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -247,6 +243,16 @@ def test_hypothesis__corner_cohort_is_served_or_refused_with_a_reason(name, kind
     else:
         assert kind in REFUSABLE, f"{name}: must serve a cohort with {kind}; it says {refusal!r}"
         assert len(refusal.split()) >= 4, f"{name}: a refusal must state its reason, got {refusal!r}"
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_hypothesis__class_of_one_sample_among_a_hundred_is_still_told_apart(name, fitted):
+    probe = rare_cohort(name, 100, 100, seed=11)
+    rare = fitted.predict(name, probe.without_labels(), RARE)[:, 1]
+    area = roc_auc_score(probe.labels, rare)
+    assert area > 0.95, (
+        f"{name}: where classes are 7.3 standard deviations apart, one sample must do; the AUROC is {area}"
+    )
 
 
 def least_hits(n_samples: int, chance: float) -> int:

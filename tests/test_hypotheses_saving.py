@@ -1,4 +1,4 @@
-"""The conformance suite, continued: what a hypothesis saves is data only, and predicts the same when loaded."""
+"""The conformance suite, continued: what a hypothesis saves is data only, and says the same when loaded."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from conformance import NAMES, block_names, literal, probe_for
 from oncoarena import compute
@@ -27,7 +28,14 @@ for name, directory, output, blocks in json.loads(sys.argv[3]):
     try:
         module = importlib.import_module(f"oncoarena.hypotheses.{name}")
         probe = untidy_cohort("test", tuple(blocks)).without_labels()
-        np.save(output, module.load(Path(directory)).predict_proba(probe))
+        predictor = module.load(Path(directory))
+        said = {"probabilities": predictor.predict_proba(probe)}
+        if hasattr(predictor, "predict_raw"):
+            said["raw"] = predictor.predict_raw(probe)
+        if hasattr(predictor, "attribute"):
+            found = predictor.attribute(probe, 1)
+            said |= {"score": found.score, "baseline": found.baseline, **found.contributions}
+        np.savez(output, **said)
     except Exception:
         errors[name] = traceback.format_exc()
 print(json.dumps(errors))
@@ -35,18 +43,18 @@ print(json.dumps(errors))
 
 
 @pytest.fixture(scope="module")
-def reloaded(fitted, tmp_path_factory) -> dict[str, tuple[Path, str | np.ndarray]]:
-    """Save every hypothesis; load and predict in a new process, one for each framework.
+def reloaded(fitted, tmp_path_factory) -> dict[str, tuple[Path, str | dict[str, np.ndarray]]]:
+    """Save every hypothesis; load, predict and explain in a new process, one for each framework.
 
-    Returns for each name the directory, and the predictions of the new process or its traceback.
+    Returns for each name the directory, and what the new process said or its traceback.
     """
     root = tmp_path_factory.mktemp("saved")
-    results: dict[str, tuple[Path, str | np.ndarray]] = {}
+    results: dict[str, tuple[Path, str | dict[str, np.ndarray]]] = {}
     for framework in FRAMEWORKS:
         jobs = []
         for name in NAMES:
             if literal(name, "FRAMEWORK") == framework:
-                directory, output = root / name, root / f"{name}.npy"
+                directory, output = root / name, root / f"{name}.npz"
                 directory.mkdir()
                 try:
                     fitted.fit(name).save(directory)
@@ -66,20 +74,29 @@ def reloaded(fitted, tmp_path_factory) -> dict[str, tuple[Path, str | np.ndarray
         errors = json.loads(lines[-1]) if done.returncode == 0 and lines else {}
         for name, directory, output, _ in jobs:
             missing = errors.get(name, done.stderr)
-            found = np.load(output) if Path(output).is_file() else missing
+            found = dict(np.load(output)) if Path(output).is_file() else missing
             results[name] = (Path(directory), found)
     return results
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_hypothesis__saved_model_predicts_the_same_in_a_new_process(name, fitted, reloaded):
+def test_hypothesis__saved_model_says_the_same_in_a_new_process(name, fitted, reloaded):
     _, loaded = reloaded[name]
-    assert isinstance(loaded, np.ndarray), f"{name}: save, then load in a new process, failed:\n{loaded}"
-    expected = fitted.predict(name, probe_for(name))
-    assert np.array_equal(loaded, expected), (
-        f"{name}: a model loaded in a new process must give bit-identical predictions; they differ by "
-        f"{np.abs(loaded - expected).max()}"
-    )
+    assert isinstance(loaded, dict), f"{name}: save, then load in a new process, failed:\n{loaded}"
+    probe, predictor = probe_for(name), fitted.fit(name)
+    expected = {"probabilities": fitted.predict(name, probe)}
+    with threadpool_limits(1):
+        if hasattr(predictor, "predict_raw"):
+            expected["raw"] = predictor.predict_raw(probe)
+        if hasattr(predictor, "attribute"):
+            found = predictor.attribute(probe, 1)
+            expected |= {"score": found.score, "baseline": found.baseline, **found.contributions}
+    assert set(loaded) == set(expected), f"{name}: a loaded model must offer what the fitted one does"
+    for key, values in expected.items():
+        assert np.array_equal(loaded[key], values), (
+            f"{name}: {key}: a model loaded in a new process must say bit-identically the same; it differs by "
+            f"{np.abs(loaded[key] - values).max()}"
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

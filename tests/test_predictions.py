@@ -51,6 +51,21 @@ def test_collect__nothing_gives_an_empty_table(study):
     assert list(table.columns) == ["hypothesis", "repeat", "fold", "sample_id", "p_a", "p_b", "p_c"]
 
 
+def test_collect__probabilities_before_calibration_stay_beside_the_calibrated_ones(study):
+    predictions, _, splits, _, classes = study
+    raw = {f"raw_{name}": predictions[f"p_{name}"] ** 2 for name in classes}
+    one, two = (predictions["hypothesis"] == name for name in ("one", "two"))
+    offered = predictions.assign(**raw)[one].sample(frac=1, random_state=0)
+    table = collect([offered, predictions[two]], splits, classes)
+    pd.testing.assert_frame_equal(
+        table.drop(columns=list(raw)), collect([predictions], splits, classes), check_exact=True
+    )
+    mine = table["hypothesis"] == "one"
+    for name in raw:
+        np.testing.assert_allclose(table[name][mine], table[name.replace("raw_", "p_")][mine] ** 2)
+        assert table[name][~mine].isna().all()
+
+
 def test_check_predictions__small_deviations_of_the_sum_are_scaled_away(study):
     predictions, _, splits, _, classes = study
     columns = ["p_a", "p_b", "p_c"]

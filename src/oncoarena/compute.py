@@ -205,7 +205,11 @@ def n_devices(framework: str, threads: int, gpu: int) -> int:
 
 
 def prepare_framework(framework: str, threads: int, gpu: int, seed: int, n_devices: int = 1) -> str:
-    """Seed a framework, make it deterministic and return the device to train on: "cpu" or "cuda"."""
+    """Seed a framework, make it deterministic and return the device to train on: "cpu" or "cuda".
+
+    For ``n_devices`` above 1 without a GPU, TensorFlow's processor is cut into as many devices; PyTorch's threads are
+    shared among as many processes.
+    """
     if framework == "tensorflow":
         import keras
         import tensorflow as tf
@@ -250,14 +254,31 @@ def training_scope(framework: str, device: str, n_devices: int, precision: str) 
                 kind = "GPU" if device == "cuda" else "CPU"
                 names = [f"/{kind}:{number}" for number in range(n_devices)]
                 stack.enter_context(tf.distribute.MirroredStrategy(names).scope())
+                stack.enter_context(_told_of_uneven_batches(n_devices))
             if precision == "mixed":
                 stack.callback(keras.config.set_dtype_policy, keras.config.dtype_policy())
                 keras.config.set_dtype_policy("mixed_bfloat16")
         if framework == "torch" and precision == "mixed":
             import torch
 
-            stack.enter_context(torch.autocast(device, dtype=torch.bfloat16))
+            # Its cache would keep the bfloat16 copies of weights for the whole block, whatever steps change them.
+            stack.enter_context(torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False))
         yield
+
+
+@contextlib.contextmanager
+def _told_of_uneven_batches(n_devices: int) -> Iterator[None]:
+    """Say what to do where Keras stumbles over a first batch that it cannot deal out evenly."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        error.add_note(
+            f"On {n_devices} devices model.fit wants {n_devices}, {2 * n_devices}, ... samples in its first batch: "
+            "choose such a batch_size, no larger than the cohort, or gpu: 1"
+        )
+        raise
 
 
 def _numba_sees_gpu() -> bool:

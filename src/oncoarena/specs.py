@@ -39,6 +39,8 @@ class TrainingSpec:
     config: dict[str, Any] = field(default_factory=dict)
     """Overrides of the defaults of the module's Config."""
     permute_labels: bool = False
+    precision: str = "float32"
+    """Of the layers of TensorFlow and PyTorch while training: "float32" or "mixed", see compute.training_scope."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ def read_spec(path: Path, hypothesis_schema: dict[str, Any]) -> HypothesisSpec:
     blocks = content.get("blocks")
     if blocks is None and literals.blocks != "all":
         blocks = literals.blocks
+    # Written among the resources, but part of what decides the result.
+    resources = {"precision": "float32"} | content.get("resources", {})
+    precision = resources.pop("precision")
+    if precision == "mixed" and literals.framework not in ("tensorflow", "torch"):
+        raise InputError(
+            f"{path}: resources: precision: mixed is for tensorflow and torch; {file.name} uses {literals.framework}; "
+            "remove the key"
+        )
     return HypothesisSpec(
         training=TrainingSpec(
             id=path.stem,
@@ -90,10 +100,11 @@ def read_spec(path: Path, hypothesis_schema: dict[str, Any]) -> HypothesisSpec:
             blocks=tuple(blocks) if blocks is not None else None,
             config=dict(content.get("config", {})),
             permute_labels=content.get("permute_labels", False),
+            precision=precision,
         ),
         title=content["title"],
         role=content.get("role", "claim"),
-        resources=Resources(**content.get("resources", {})),
+        resources=Resources(**resources),
         claim=literals.docstring,
     )
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from oncoarena import compute, store
+from oncoarena import compute, explaining, ranks, store
 from oncoarena.cohort import Block, Cohort, LabelledCohort
 from oncoarena.errors import InputError, NotApplicable
 from oncoarena.refits import COLUMN, refit_parts
@@ -46,11 +46,12 @@ class Job:
     threads: int
     gpu: int
     """GPUs granted to this process."""
-    models: str | None
-    """Where fitted models go, or None."""
+    save_models: bool
+    explain: bool
+    """Whether hypotheses that can are asked for raw probabilities and attributions too."""
     scratch: str
     output: str
-    """Local directory for the result of each split."""
+    """Local directory for the folder of each model; its result.json is written last."""
 
 
 def read_job(path: Path) -> Job:
@@ -136,37 +137,42 @@ def fit_split(
     *,
     seed: int,
     device: str,
+    n_devices: int = 1,
 ) -> Any:
-    """Fit a hypothesis on one training part, with permuted labels where its spec says so."""
+    """Fit a hypothesis on one training part, with the permuted labels and the precision that its spec asks for."""
     if spec.permute_labels:
         rng = np.random.default_rng(compute.spawn_seed(seed, "permutation"))
         train = permute_labels(train, rng)
         validation = permute_labels(validation, rng) if validation is not None else None
-    return module.fit(build_config(module, spec.config), train, validation, seed=seed, device=device)
+    with compute.training_scope(spec.framework, device, n_devices, spec.precision):
+        return module.fit(build_config(module, spec.config), train, validation, seed=seed, device=device)
 
 
 def check_probabilities(
-    probabilities: np.ndarray, n_samples: int, n_classes: int, spec_id: str
+    probabilities: np.ndarray, n_samples: int, n_classes: int, spec_id: str, method: str = "predict_proba"
 ) -> np.ndarray:
     """Return (n_samples, n_classes) float64 rows that sum to 1; raise ValueError naming the broken rule."""
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.shape != (n_samples, n_classes):
         raise ValueError(
-            f"{spec_id}: predict_proba returned shape {probabilities.shape}, expected {(n_samples, n_classes)}"
+            f"{spec_id}: {method} returned shape {probabilities.shape}, expected {(n_samples, n_classes)}"
         )
     if not np.isfinite(probabilities).all() or (probabilities < 0).any():
-        raise ValueError(f"{spec_id}: predict_proba returned values that are not finite or are negative")
+        raise ValueError(f"{spec_id}: {method} returned values that are not finite or are negative")
     total = probabilities.sum(axis=1, keepdims=True)
     if (np.abs(total - 1) > SUM_TOLERANCE).any():
-        raise ValueError(
-            f"{spec_id}: predict_proba returned rows that do not sum to 1 (found {total.min():.6g})"
-        )
+        raise ValueError(f"{spec_id}: {method} returned rows that do not sum to 1 (found {total.min():.6g})")
     return probabilities / total
 
 
-def train_one(job: Job, fit: Mapping[str, Any]) -> dict[str, Any]:
-    """Train one model and predict with it; write its predictions and return what happened, JSON-able."""
-    device = compute.prepare_framework(job.spec.framework, job.threads, job.gpu, fit["seed"])
+def train_one(job: Job, fit: Mapping[str, Any], member: ranks.Member | None = None) -> dict[str, Any]:
+    """Train one model and predict with it; write its predictions and return what happened, JSON-able.
+
+    With ``member`` this process helps another one with its ``fit``, and ends with that one (see ``ranks``).
+    """
+    framework = job.spec.framework
+    n_devices = compute.n_devices(framework, job.threads, job.gpu)
+    device = compute.prepare_framework(framework, job.threads, job.gpu, fit["seed"], n_devices)
     module = load_module(job.spec)
     blocks = {}
     for name, receipt_uri in job.blocks.items():
@@ -181,6 +187,7 @@ def train_one(job: Job, fit: Mapping[str, Any]) -> dict[str, Any]:
         "fold": fit["fold"],
         "seed": fit["seed"],
         "device": device,
+        "n_devices": n_devices,
         "config": dataclasses.asdict(build_config(module, job.spec.config)),
     }
     again = {COLUMN[fit["purpose"]]: fit["value"]} if "purpose" in fit else {}
@@ -191,26 +198,45 @@ def train_one(job: Job, fit: Mapping[str, Any]) -> dict[str, Any]:
             "n_validation": len(validation) if validation is not None else 0,
             "n_test": len(test),
         }
-        predictor = fit_split(job.spec, module, train, validation, seed=fit["seed"], device=device)
+        with ranks.processes(job, fit, n_devices, device, member):
+            predictor = fit_split(
+                job.spec, module, train, validation, seed=fit["seed"], device=device, n_devices=n_devices
+            )
     except NotApplicable as refusal:
         return {**result, "status": "not_applicable", "reason": str(refusal)}
     fitted = time.perf_counter()
-    probabilities = check_probabilities(
-        predictor.predict_proba(test), len(test), len(job.classes), job.spec.id
-    )
+    shape = len(test), len(job.classes)
+    probabilities = check_probabilities(predictor.predict_proba(test), *shape, job.spec.id)
     table = pd.DataFrame(again | {"sample_id": test.sample_ids})
     for column, name in enumerate(job.classes):
         table[f"p_{name}"] = probabilities[:, column]
-    table.to_parquet(Path(job.output, f"{fit['id']}.parquet"))
-    if job.models is not None:
-        directory = Path(job.models, fit["id"])
-        directory.mkdir(parents=True)
-        predictor.save(directory)
+    predicted = time.perf_counter()
+    if job.explain and hasattr(predictor, "predict_raw"):
+        raw = check_probabilities(predictor.predict_raw(test), *shape, job.spec.id, "predict_raw")
+        for column, name in enumerate(job.classes):
+            table[f"raw_{name}"] = raw[:, column]
+    folder = Path(job.output, fit["id"])
+    folder.mkdir()
+    table.to_parquet(folder / "predictions.parquet")
+    if job.save_models:
+        (folder / "model").mkdir()
+        predictor.save(folder / "model")
+    saved = time.perf_counter()
+    # Last, so that an explanation changes neither what is predicted nor what is saved.
+    attributions, attribution = explaining.no_explanation(), None
+    labels = explaining.explained_classes(train.labels, len(job.classes))
+    if job.explain and hasattr(predictor, "attribute") and labels:
+        attributions, attribution = explaining.explain(
+            predictor.attribute, test, labels, job.classes, job.spec.id
+        )
+    attributions.to_parquet(folder / "attributions.parquet")
     return {
         **result,
         "status": "trained",
         "fit_seconds": round(fitted - started, 3),
-        "predict_seconds": round(time.perf_counter() - fitted, 3),
+        "predict_seconds": round(predicted - fitted, 3),
+        "explain_seconds": round(time.perf_counter() - saved, 3),
+        "attribution": attribution,
         "findings": getattr(predictor, "findings", {}),
     }
 
@@ -256,9 +282,9 @@ def main(job_path: str) -> int:
                 file=sys.stderr,
             )
             return 1
-        result_path = Path(job.output, f"{fit['id']}.json")
-        result = {**json.loads(result_path.read_text()), **usage}
-        result_path.write_text(json.dumps(result))
+        result = {**json.loads(Path(job.output, f"{fit['id']}.json").read_text()), **usage}
+        # Whole or not at all: whoever waits for it takes the folder as finished.
+        store.write_json(str(Path(job.output, fit["id"], "result.json")), result)
         print(
             f"{job.spec.id} {fit['id']}: {result['status']}, {usage['seconds']:.1f} s, "
             f"{usage['peak_memory_mb']} MB, {result['device']}",

@@ -1,7 +1,9 @@
 """Predictions of all competitors in one form: checked once at the border, trusted afterwards.
 
 A predictions table has the columns hypothesis, repeat, fold, sample_id and one ``p_<class>`` a class,
-in the order of the study's classes, and holds every test sample of every split exactly once.
+in the order of the study's classes, and holds every test sample of every split exactly once. Where some
+hypothesis tells what it said before calibration, it also has one ``raw_<class>`` a class, NaN for the others;
+nothing is judged by these.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +21,11 @@ SUM_TOLERANCE = 1e-3
 def probability_columns(classes: Sequence[str]) -> list[str]:
     """Name the column of each class's probability."""
     return [f"p_{name}" for name in classes]
+
+
+def raw_columns(classes: Sequence[str]) -> list[str]:
+    """Name the column of each class's probability before calibration."""
+    return [f"raw_{name}" for name in classes]
 
 
 def expected_rows(splits: pd.DataFrame) -> pd.DataFrame:
@@ -82,9 +89,10 @@ def check_predictions(
     Raises InputError naming ``source``, row and column of the first problem of each kind.
     """
     columns = probability_columns(classes)
-    _require_columns(table, ["hypothesis", *KEY, *columns], source, exact=True)
+    raw = [name for name in raw_columns(classes) if name in table.columns]
+    _require_columns(table, ["hypothesis", *KEY, *columns, *raw], source, exact=True)
     table = table.reset_index(drop=True)
-    values = _probabilities(table, columns, source)
+    values = np.hstack([_probabilities(table, columns, source), table[raw].to_numpy(np.float64)])
     expected = expected_rows(splits)
     expected_keys = pd.MultiIndex.from_frame(expected)
     parts = []
@@ -92,7 +100,7 @@ def check_predictions(
         keys = pd.MultiIndex.from_frame(rows[KEY])
         _require_keys(keys, expected_keys, rows.index.to_numpy(), f"{source}, hypothesis {hypothesis}")
         order = rows.index.to_numpy()[keys.get_indexer(expected_keys)]
-        part = pd.DataFrame(values[order], columns=columns)
+        part = pd.DataFrame(values[order], columns=[*columns, *raw])
         part.insert(0, "hypothesis", hypothesis)
         for position, name in enumerate(KEY):
             part.insert(1 + position, name, expected[name].to_numpy())
