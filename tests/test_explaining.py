@@ -72,6 +72,16 @@ def test_explain__means_over_samples_and_classes_are_those_of_plain_averages(mon
     assert model.asked == [(label, n) for label in (0, 2) for n in (3, 3, 1)]
 
 
+def test_explain__of_many_samples_some_evenly_spaced_are_asked_about(monkeypatch):
+    monkeypatch.setattr(explaining, "MAX_SAMPLES", 3)
+    cohort = cohort_of()
+    table, _ = explain(Linear(cohort).attribute, cohort, [0, 2], CLASSES, "idea")
+    few = cohort.take(np.array([0, 3, 6]))
+    expected, _ = explain(Linear(cohort).attribute, few, [0, 2], CLASSES, "idea")
+    assert (table["n_samples"] == 3).all()
+    pd.testing.assert_frame_equal(table, expected)
+
+
 def test_explain__correlates_contributions_with_values_where_these_are_known(monkeypatch):
     """A mean of contributions to centred features is 0 whatever the weight: only the correlation has its sign."""
     monkeypatch.setattr(explaining, "BATCH_ROWS", 3)

@@ -219,7 +219,7 @@ np.save(sys.argv[3], genome_neighbours.load(Path(sys.argv[2])).predict_proba(_lo
 def test_save__new_process_loads_to_identical_predictions(tmp_path, request, monkeypatch):
     def give_every_member_a_share(oof_logits, *_):
         shares = np.full(len(oof_logits), 1.0 / len(oof_logits))
-        return Selection(shares, shares, np.zeros(len(shares)), 0.0, 0.0, 0.0)
+        return Selection(shares, shares, 1.0, np.zeros(len(shares)), 0.0, 0.0, 0.0)
 
     # So that no network and no scale is left out of the files.
     monkeypatch.setattr(genome_neighbours, "select_members", give_every_member_a_share)

@@ -11,18 +11,17 @@ from sklearn.linear_model import Ridge
 
 from cohorts import planted_values, toy_cohort
 from oncoarena.errors import NotApplicable
-from oncoarena.fitting.kernel_ridge import deal_landmarks, describe_by_landmarks, ridge_path
-from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
-from oncoarena.fitting.views import fit_view
-from oncoarena.hypotheses.patient_similarity import (
-    Config,
-    fit,
+from oncoarena.fitting.kernel_ridge import (
+    deal_landmarks,
+    describe_by_landmarks,
     leave_group_out_log_prior,
-    load,
-    median_gamma,
+    ridge_path,
     sample_weights,
 )
-from oncoarena.kernels.gram import gram
+from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
+from oncoarena.fitting.views import fit_view
+from oncoarena.hypotheses.patient_similarity import Config, fit, load
+from oncoarena.kernels.gram import gram, median_gamma
 
 
 def solve_directly(kernel, targets, weights, penalty):

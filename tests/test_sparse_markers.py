@@ -278,27 +278,6 @@ def test_fit__without_signal_is_at_chance_and_knows_it():
     assert log_loss(probabilities, test.labels) < np.log(2) + 0.1
 
 
-def test_attribute__contributions_add_up_to_the_logits():
-    cohort = small_cohort(n_features=30)
-    two = toy_cohort(
-        cohort.labels,
-        {"first": cohort.blocks["e"].values[:, :10], "second": cohort.blocks["e"].values[:, 10:]},
-        classes=cohort.classes,
-    )
-    model = fit(two)
-    contributions = model.attribute(two.without_labels())
-    assert {name: part.shape for name, part in contributions.items()} == {
-        "first": (30, 10),
-        "second": (30, 20),
-    }
-    log_odds = np.log(model.predict_proba(two.without_labels()))
-    predicted = log_odds.argmax(1)
-    above = log_odds.max(1) - log_odds.mean(1)
-    intercept = model.model.intercept.numpy()
-    total = sum(part.sum(1) for part in contributions.values())
-    np.testing.assert_allclose(total, above - (intercept - intercept.mean())[predicted], atol=1e-9)
-
-
 def test_fit__another_seed_deals_other_folds():
     cohort = small_cohort(n_features=30)
     first = make_splits(cohort, 5, 1, seed=0, device="cpu")

@@ -95,7 +95,28 @@ def test_fit_view__share_divides_by_what_was_found_and_survives_an_empty_sample(
     expected = np.insert(np.sqrt(found), 4, np.median(np.sqrt(counts / counts.sum(axis=1)[:, None])[:, 4]))
     np.testing.assert_allclose(view.prepare(some)[0], expected, atol=1e-6)
     assert np.isfinite(view.transform(new)).all()
-    np.testing.assert_allclose(view.prepare(new)[2], view.median, atol=1e-6)
+    np.testing.assert_array_equal(view.prepare(new)[2], view.mean)
+
+
+@pytest.mark.parametrize("kind", VIEW_KINDS)
+def test_fit_view__sample_without_any_value_is_left_out_and_lies_at_the_mean(counts, kind):
+    absent = np.full_like(counts[:1], np.nan)
+    alone, beside = fit_view(counts, kind), fit_view(np.vstack([absent, counts, absent]), kind)
+    np.testing.assert_array_equal(beside.mean, alone.mean)
+    np.testing.assert_array_equal(beside.median, alone.median)
+    transformed = beside.transform(np.vstack([counts, absent]))
+    assert not transformed[-1].any()
+    # Once prepared it is exactly at the mean too: a cosine of rounding errors would have length 1.
+    assert not (beside.prepare(absent) - beside.mean).any()
+    # Unit trace over all samples, those without a value included.
+    scale = np.sqrt((len(counts) + 2) / len(counts))
+    np.testing.assert_allclose(transformed[:-1], scale * alone.transform(counts), rtol=1e-5, atol=1e-7)
+
+
+def test_offers_shares__samples_without_a_value_have_no_total(counts):
+    even = np.round(1000 * counts / counts.sum(axis=1, keepdims=True))
+    assert not offers_shares(even)
+    assert not offers_shares(np.vstack([even, np.full((len(even), even.shape[1]), np.nan)]))
 
 
 def test_offers_shares__only_counts_whose_totals_differ(counts):

@@ -24,6 +24,9 @@ MAX_FEATURES = 20_000
 MAX_FEATURES_OF_CLASS = 100
 """Rows for one class."""
 
+MAX_SAMPLES = 256
+"""Test samples of a split that are explained, evenly spaced: gradients of a network cost as much as training it."""
+
 BATCH_ROWS = 256
 BATCH_VALUES = 1 << 25
 """Samples explained at once, and values (128 MB of float32) of their blocks: what bounds the memory."""
@@ -50,7 +53,7 @@ def explain(
     classes: Sequence[str],
     source: str,
 ) -> tuple[pd.DataFrame, dict[str, str | bool]]:
-    """Average the contributions of every feature over the samples of a cohort.
+    """Average the contributions of every feature over the samples of a cohort, ``MAX_SAMPLES`` of them at most.
 
     One class and one batch of samples are in memory at a time. Parameters: ``attribute`` of a fitted hypothesis,
     named ``source`` in messages; ``labels``, codes of at least one class to explain, into ``classes``.
@@ -59,6 +62,8 @@ def explain(
     which says whether high values speak for the class, are NaN there), and the method and whether it is exact.
     Raises ValueError if an attribution breaks its promise.
     """
+    if len(cohort) > MAX_SAMPLES:
+        cohort = cohort.take(np.linspace(0, len(cohort) - 1, MAX_SAMPLES).round().astype(np.int64))
     n_features = sum(len(block.features) for block in cohort.blocks.values())
     step = max(1, min(BATCH_ROWS, BATCH_VALUES // max(n_features, 1)))
     together: dict[str, np.ndarray] = {}

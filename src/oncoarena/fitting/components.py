@@ -36,7 +36,10 @@ class Components:
 
     def feature_weights(self, w: np.ndarray) -> np.ndarray:
         """Return weights of features (n_features, k) equal to weights of components ``w`` (r, k)."""
-        return self.basis.astype(np.float64) @ w
+        out = np.empty((len(self.basis), w.shape[1]))
+        for features in _tiles(sum(w.shape), len(self.basis)):
+            out[features] = self.basis[features].astype(np.float64) @ w
+        return out
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that ``from_arrays`` needs, as arrays for an .npz file."""

@@ -14,6 +14,14 @@ from keras import ops
 
 from oncoarena.cohort import LabelledCohort
 from oncoarena.fitting.components import Components
+from oncoarena.fitting.keras_replicas import (
+    PACKAGE,
+    SharedDropout,
+    for_every_device,
+    n_replicas,
+    on_every_device,
+    own_share,
+)
 from oncoarena.fitting.selection import (
     PROBABILITY_FLOOR,
     fit_temperature,
@@ -22,8 +30,6 @@ from oncoarena.fitting.selection import (
     log_loss,
     softmax,
 )
-
-PACKAGE = "oncoarena"
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class WideDeepMembers(keras.Model):
         self.sizes = {"n_views": n_views, "n_copies": n_copies, "n_classes": n_classes, "n_wide": n_wide}
         self.sizes |= {"deep_units": list(deep_units), "feature_dropout": feature_dropout, "seed": seed}
         n_heads = n_wide + len(deep_units)
+        precision = {"dtype": self.dtype_policy}
         self.head_shape = (n_views, n_copies, n_heads, n_classes)
         # One product a view serves every copy, head and class: the columns of the kernel are their product.
         self.wide = keras.layers.EinsumDense(
@@ -82,8 +89,9 @@ class WideDeepMembers(keras.Model):
             bias_axes="vj",
             kernel_initializer="zeros",
             name="wide",
+            **precision,
         )
-        self.dropout = keras.layers.Dropout(feature_dropout, seed=seed)
+        self.dropout = SharedDropout(feature_dropout, seed=seed, **precision)
         self.hidden, self.deep = [], []
         for i, units in enumerate(deep_units):
             self.hidden.append(
@@ -96,6 +104,7 @@ class WideDeepMembers(keras.Model):
                     kernel_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed + 1 + i),
                     bias_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed + 101 + i),
                     name=f"hidden_{i}",
+                    **precision,
                 )
             )
             self.deep.append(
@@ -104,6 +113,7 @@ class WideDeepMembers(keras.Model):
                     output_shape=(n_views, n_copies, n_classes),
                     kernel_initializer="zeros",
                     name=f"deep_{i}",
+                    **precision,
                 )
             )
 
@@ -135,7 +145,7 @@ class WideDeepMembers(keras.Model):
                 [logits[:, :, :, :n_wide], logits[:, :, :, n_wide:] + ops.stack(deep, axis=3)], axis=3
             )
         logits = ops.transpose(logits, (0, 2, 1, 3, 4))  # (batch, n_copies, n_views, n_heads, n_classes)
-        return ops.reshape(logits, (-1, n_copies, n_views * n_heads, n_classes))
+        return ops.cast(ops.reshape(logits, (-1, n_copies, n_views * n_heads, n_classes)), "float32")
 
     def penalised_weights(self, penalties, deep_penalty):
         """Sum lambda / 2 times the squared weights over all copies; ``penalties`` one a head."""
@@ -158,19 +168,24 @@ class _CopyTrainer(keras.Model):
         self.members, self.head_losses = members, losses
         self.penalties, self.deep_penalty = penalties, deep_penalty
         targets = np.eye(members.head_shape[3], dtype=np.float32)[labels]
-        self.scores = ops.convert_to_tensor(scores, "float32")  # (n_samples, n_views, n_components)
-        self.targets = ops.convert_to_tensor(targets)  # (n_samples, n_classes)
-        self.sample_weights = ops.convert_to_tensor(weights, "float32")  # (n_samples, n_copies)
+        self.scores = on_every_device(scores)  # (n_samples, n_views, n_components)
+        self.targets = on_every_device(targets)  # (n_samples, n_classes)
+        self.sample_weights = on_every_device(weights)  # (n_samples, n_copies)
+
+    def build(self, input_shape):
+        self.members.build(self.scores.shape)
 
     def call(self, rows, training=False):
-        return self.members(ops.take(self.scores, rows, axis=0), training=training)
+        return self.members(ops.take(self.scores, own_share(rows), axis=0), training=training)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         n_views, n_copies, n_heads, n_classes = self.members.head_shape
+        rows = own_share(x)
         logits = ops.reshape(y_pred, (-1, n_copies, n_views, n_heads, n_classes))
-        targets = ops.take(self.targets, x, axis=0)[:, None, None, None, :]
-        weights = ops.take(self.sample_weights, x, axis=0)[:, :, None, None]
-        total = self.members.penalised_weights(self.penalties, self.deep_penalty)
+        targets = ops.take(self.targets, rows, axis=0)[:, None, None, None, :]
+        weights = ops.take(self.sample_weights, rows, axis=0)[:, :, None, None]
+        # All devices add up their losses; the samples are shared among them, the weights are not.
+        total = self.members.penalised_weights(self.penalties, self.deep_penalty) / n_replicas()
         start = 0
         for loss, n_with_loss in self.head_losses:
             part = logits[:, :, :, start : start + n_with_loss]
@@ -237,11 +252,13 @@ def train_members(scores: np.ndarray, train: LabelledCohort, config: HeadConfig,
     )
     trainer = _CopyTrainer(members, losses, penalties, config.deep_penalty, scores, labels, weights)
     schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps)
+    trainer.build((None,))
     trainer.compile(keras.optimizers.SGD(schedule, momentum=config.momentum, nesterov=True))
     rng = np.random.default_rng(seed)
     n_passes = -(-config.steps * batch_size // n_samples)
     rows = np.concatenate([rng.permutation(n_samples).astype(np.int32) for _ in range(n_passes)])
-    trainer.fit(rows[: config.steps * batch_size], batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
+    batches = for_every_device(rows[: config.steps * batch_size].reshape(config.steps, batch_size))
+    trainer.fit(batches.reshape(-1), batch_size=batches.shape[1], epochs=1, shuffle=False, verbose=0)
 
     logits = member_logits(members, scores)  # (n_samples, n_copies, n_members, n_classes)
     oof = np.empty((logits.shape[2], len(folds), n_samples, n_classes))
@@ -259,9 +276,9 @@ def train_members(scores: np.ndarray, train: LabelledCohort, config: HeadConfig,
 
 
 def take_copy(members: WideDeepMembers, copy: int, views: np.ndarray) -> WideDeepMembers:
-    """Build the model of one copy and of some views (integer positions) from the weights of all."""
+    """Build the model of one copy and of some views (integer positions) from the weights of all, in float32."""
     n_copies = members.head_shape[1]
-    taken = WideDeepMembers(**{**members.sizes, "n_views": len(views), "n_copies": 1})
+    taken = WideDeepMembers(**{**members.sizes, "n_views": len(views), "n_copies": 1}, dtype="float32")
     taken.build((None, len(views), members.n_components))
 
     def of_copy(weight, n_columns):
@@ -313,6 +330,8 @@ class Selection:
     """(n_members,) share of each member, of sum 1."""
     coefficients: np.ndarray
     """(n_members,) share times the temperatures of the member and of the whole."""
+    temperature: float
+    """That of the whole: the logits before calibration are those over this."""
     member_log_loss: np.ndarray
     """(n_members,) out-of-fold log loss of each member alone, at its own temperature (nats)."""
     log_loss: float
@@ -346,7 +365,7 @@ def select_members(
         temperature = np.exp(np.mean([np.log(fit_temperature(repeat, labels)) for repeat in logits]))
         truth = softmax(temperature * logits)[:, np.arange(len(labels)), labels]
         losses = -np.log(np.maximum(truth, PROBABILITY_FLOOR)).mean(axis=0)  # (n_samples,)
-        return weights, weights * temperatures * temperature, losses
+        return weights, weights * temperatures * temperature, losses, float(temperature)
 
     plain, everyone = np.flatnonzero(~is_gated), np.arange(n_members)
     chosen, gain, gain_error = choose(plain), 0.0, 0.0
@@ -357,4 +376,7 @@ def select_members(
         gain, gain_error = falls.mean(), falls.std(ddof=1) / np.sqrt(len(falls))
         chosen = offered if gain > gain_error else chosen
     alone = np.array([log_loss(softmax(logits), flat_labels) for logits in flat])
-    return Selection(chosen[0], chosen[1], alone, float(chosen[2].mean()), float(gain), float(gain_error))
+    weights, coefficients, losses, temperature = chosen
+    return Selection(
+        weights, coefficients, temperature, alone, float(losses.mean()), float(gain), float(gain_error)
+    )

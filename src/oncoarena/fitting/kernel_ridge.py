@@ -11,6 +11,8 @@ import numpy as np
 
 # Directions below this share of the largest eigenvalue are rounding of float32 input.
 RELATIVE_VARIANCE_FLOOR = 1e-9
+# A class weighs as if it had this many more samples, so that an empty one keeps a probability.
+PRIOR_COUNT = 0.5
 
 Fit = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -142,3 +144,28 @@ def _groups_by_size(groups: np.ndarray) -> list[np.ndarray]:
     members = np.split(order, np.cumsum(np.bincount(groups))[:-1])
     sizes = sorted({len(group) for group in members})
     return [np.stack([group for group in members if len(group) == size]) for size in sizes]
+
+
+def sample_weights(targets: np.ndarray, weighting: str) -> np.ndarray:
+    """Return the weight of each sample (n,), of mean 1.
+
+    Parameters: ``targets`` (n, n_classes) one-hot; ``weighting`` "uniform" or "balanced".
+    Raises ValueError for another weighting.
+    """
+    if weighting == "uniform":
+        return np.ones(len(targets))
+    if weighting != "balanced":
+        raise ValueError(f'unknown class weights {weighting!r}: expected "uniform" or "balanced"')
+    counts = targets.sum(axis=0)
+    return len(targets) / (np.count_nonzero(counts) * (targets @ counts))
+
+
+def leave_group_out_log_prior(targets: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the log class frequencies (n, n_classes) that each sample's own group did not see.
+
+    Parameters: ``targets`` (n, n_classes) one-hot; ``groups`` (n,) group codes from 0.
+    """
+    per_group = np.zeros((groups.max() + 1, targets.shape[1]))
+    np.add.at(per_group, groups, targets)
+    counts = targets.sum(axis=0) - per_group[groups] + PRIOR_COUNT
+    return np.log(counts / counts.sum(axis=1, keepdims=True))

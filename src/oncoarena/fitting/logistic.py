@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from oncoarena.fitting.attributions import over_mean
 from oncoarena.fitting.selection import log_loss, softmax, spread_to_classes
 
 
@@ -29,6 +30,14 @@ class LogisticModel:
         """Return (n_samples, n_classes) float64 for ``x`` (n_samples, n_features)."""
         known = softmax(x.astype(np.float64) @ self.coefficients + self.intercept)
         return spread_to_classes(known, self.present, self.n_classes, self.n_samples)
+
+    def of_class(self, label: int) -> tuple[np.ndarray, float]:
+        """Return weights (n_features,) and intercept of a class's logit over the mean of the known classes.
+
+        0 for a class without a training sample.
+        """
+        weights = over_mean(self.coefficients, label, self.present)
+        return weights, float(over_mean(self.intercept, label, self.present))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return all that ``from_arrays`` needs, as arrays for an .npz file."""

@@ -13,13 +13,22 @@ import numpy as np
 from keras import layers, ops
 
 from oncoarena.cohort import LabelledCohort
-from oncoarena.fitting.keras_members import PACKAGE, HeadConfig
+from oncoarena.fitting.keras_members import HeadConfig
+from oncoarena.fitting.keras_replicas import (
+    PACKAGE,
+    SharedDropout,
+    SharedSteps,
+    for_every_device,
+    n_replicas,
+)
 from oncoarena.fitting.tracks import Track
 
 # Values of one batch of tracks on the device: 64 MiB of float32.
 BATCH_VALUES = 2**24
 # Kernel of the first convolution, and of the residual blocks (bins).
 STEM_WIDTH, BLOCK_WIDTH = 7, 3
+# Norm of a variable's gradient at most, in end-to-end training.
+CLIP_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,13 @@ class ResidualTracks:
         # A view has unit trace; the network wants values of about 1.
         scale = np.float32(np.sqrt(x.shape[1])) / self.counts[:, None].astype(np.float32)
         return (np.add.reduceat(x, self.starts, axis=1) * scale)[:, self.places]
+
+    def spread(self, gradient: np.ndarray) -> np.ndarray:
+        """Turn a gradient by prepared tracks (n_samples, n_places, n_channels) into one by tracks."""
+        of_bins = np.zeros((len(self.counts), len(gradient), gradient.shape[2]))
+        np.add.at(of_bins, self.places, gradient.transpose(1, 0, 2))
+        of_bins *= np.sqrt(self.counts.sum()) / self.counts[:, None, None]
+        return np.repeat(of_bins.transpose(1, 0, 2), self.counts, axis=1)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -131,7 +147,9 @@ def activations(network: keras.Model, tracks: ResidualTracks, x: np.ndarray, n_c
     """Run a network on ordered tracks (n_samples, n_features, channels), batch by batch -> (n_samples, outputs)."""
     batches = sample_batches(x, max(len(tracks.places) * n_channels, x.shape[1]))
     parts = [
-        ops.convert_to_numpy(network(ops.convert_to_tensor(tracks.prepare(x[rows])), training=False))
+        ops.convert_to_numpy(
+            ops.cast(network(ops.convert_to_tensor(tracks.prepare(x[rows])), training=False), "float32")
+        )
         for rows in batches
     ]
     return np.concatenate([np.empty((0, network.output_shape[1]), np.float32), *parts])
@@ -152,7 +170,7 @@ def train_end_to_end(
     """
     n_classes = len(train.classes)
     trunk = residual_network(config, tracks, x.shape[2], seed)
-    dropped = layers.Dropout(config.feature_dropout, seed=seed + 200)(trunk.output)
+    dropped = SharedDropout(config.feature_dropout, seed=seed + 200)(trunk.output)
     logits = layers.Dense(
         n_classes,
         kernel_initializer="zeros",
@@ -162,13 +180,16 @@ def train_end_to_end(
     targets = np.eye(n_classes, dtype=np.float32)[train.labels]
     batch_size = min(config.end_to_end_batch, np.bincount(fold, minlength=2).min())
     steps = config.end_to_end_epochs * max(1, len(train) // batch_size)
-    optimizer = keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(config.end_to_end_rate, steps), clipnorm=1.0
-    )
-    network.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-    )
+    schedule = keras.optimizers.schedules.CosineDecay(config.end_to_end_rate, steps)
+    loss = {"from_logits": True, "label_smoothing": config.label_smoothing}
+    if n_replicas() == 1:
+        trainer, optimizer = network, keras.optimizers.Adam(schedule, clipnorm=CLIP_NORM)
+        trainer.compile(optimizer, keras.losses.CategoricalCrossentropy(**loss))
+    else:
+        of_samples = keras.losses.CategoricalCrossentropy(**loss, reduction=None)
+        trainer = SharedSteps(network, of_samples, batch_size, CLIP_NORM)
+        optimizer = keras.optimizers.Adam(schedule)
+        trainer.compile(optimizer)
     optimizer.build(network.trainable_variables)
     # Every fold starts from the same weights and optimizer; a new model each time would compile anew.
     fresh = [(v, ops.convert_to_numpy(v)) for v in (*network.variables, *optimizer.variables)]
@@ -180,7 +201,7 @@ def train_end_to_end(
         used = np.flatnonzero(fold != held_out)
         passes = [rng.permutation(used) for _ in range(-(-steps * batch_size // len(used)))]
         rows = np.concatenate(passes)[: steps * batch_size]
-        network.fit(_TrackBatches(tracks, x, targets, rows, batch_size), epochs=1, shuffle=False, verbose=0)
+        trainer.fit(_TrackBatches(tracks, x, targets, rows, batch_size), epochs=1, shuffle=False, verbose=0)
         if held_out >= 0:
             oof[fold == held_out] = activations(network, tracks, x[fold == held_out], config.channels)
     return network, oof
@@ -192,7 +213,7 @@ class _TrackBatches(keras.utils.PyDataset):
     def __init__(self, tracks, x, targets, rows, batch_size):
         super().__init__()
         self.tracks, self.x, self.targets = tracks, x, targets
-        self.rows = rows.reshape(-1, batch_size)
+        self.rows = for_every_device(rows.reshape(-1, batch_size))
 
     def __len__(self):
         return len(self.rows)

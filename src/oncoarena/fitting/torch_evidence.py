@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from oncoarena.cohort import LabelledCohort
+from oncoarena.data_parallel import from_first
 from oncoarena.fitting.selection import inner_folds
 
 # Features a step where a pass over all features is cut into tiles: bounds the memory.
@@ -132,4 +133,5 @@ def rank_features(x: Tensor, splits: Splits) -> Ranking:
     statistic = between / moderate(variance, common, splits)
     order = torch.sort(statistic, dim=1, descending=True, stable=True).indices
     evidence = statistic / statistic.amax(1, keepdim=True).clamp(min=1e-30)
-    return Ranking(order, torch.cat(means, 1), evidence.float(), common)
+    # What processes share later rests on one ranking, to the last bit.
+    return Ranking(*map(from_first, (order, torch.cat(means, 1), evidence.float(), common)))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oncoarena.data_parallel import from_first, n_processes, shard, total, wrap
 from oncoarena.fitting.torch_evidence import TILE_FEATURES, Ranking, Splits, moderate, moments
 
 # Values of a training tensor of the attention gates (1 GiB); a larger cohort gets fewer candidate features.
@@ -121,9 +122,13 @@ def train_heads(
     coordinate has its own safe step; Nesterov's momentum does the rest.
     Returns weights (n_splits, n_penalties, r, n_classes) and intercepts (n_splits, n_penalties, n_classes).
     """
+    # Each process sums the gradient over its share of the samples, in the coordinates of the first.
+    rows = shard(len(splits.onehot))
+    scores, variances = from_first(scores)[:, rows], from_first(variances)
     n_splits, n_samples, rank = scores.shape
     n_penalties, n_classes = len(penalties), splits.onehot.shape[1]
-    share = splits.inside / splits.inside.sum(1, keepdim=True)  # (n_splits, n)
+    share = (splits.inside / splits.inside.sum(1, keepdim=True))[:, rows]  # (n_splits, n)
+    onehot = splits.onehot[rows, None]
     step = 1.0 / (variances[:, :, None, None] / 2 + penalties[:, None])  # (n_splits, r, n_penalties, 1)
     # Penalties and classes side by side: one product a split, however many penalties there are.
     weights = scores.new_zeros(n_splits, rank, n_penalties, n_classes)
@@ -132,10 +137,10 @@ def train_heads(
     for _ in range(steps):
         logits = (scores @ looked_w.flatten(2)).view(n_splits, n_samples, n_penalties, n_classes)
         probabilities = torch.softmax(logits + looked_b[:, None], -1)
-        residual = (probabilities - splits.onehot[:, None]) * share[:, :, None, None]
-        gradient = (scores.mT @ residual.flatten(2)).view_as(looked_w) + penalties[:, None] * looked_w
+        residual = (probabilities - onehot) * share[:, :, None, None]
+        gradient = total(scores.mT @ residual.flatten(2)).view_as(looked_w) + penalties[:, None] * looked_w
         new_w = looked_w - step * gradient
-        new_b = looked_b - 2.0 * residual.sum(1)
+        new_b = looked_b - 2.0 * total(residual.sum(1))
         following = (1.0 + (1.0 + 4.0 * momentum**2) ** 0.5) / 2.0
         carried = (momentum - 1.0) / following
         looked_w = new_w + carried * (new_w - weights)
@@ -283,22 +288,25 @@ def attention_members(
 
     # A sample is judged by prototypes that neither it nor its patient helped to build; otherwise every gate
     # looks right on the samples it was made from.
-    own_mean, left = left_out_means(z, splits)
+    # Each process judges its share of the samples.
+    rows = shard(n_samples)
+    own_mean, left = (of_samples[:, rows] for of_samples in left_out_means(z, splits))
     own_error = standard_error(left)[:, None, :, None]
     own = shrink(own_mean[:, None] / own_error, threshold[:, :, None, None]) * own_error
-    own_terms = z[:, None] * own - own**2 / 2  # (n_splits, n_levels, n, m)
-    is_own = splits.onehot.bool()
+    own_terms = z[:, None, rows] * own - own**2 / 2  # (n_splits, n_levels, n, m)
+    is_own = splits.onehot[rows].bool()
     n_classes = splits.onehot.shape[1]
-    targets = (1 - smoothing) * splits.onehot + smoothing / n_classes
-    share = (splits.inside / n_inside)[:, None, None]  # (n_splits, 1, 1, n)
+    targets = (1 - smoothing) * splits.onehot[rows] + smoothing / n_classes
+    share = (splits.inside / n_inside)[:, None, None, rows]  # (n_splits, 1, 1, n)
     log_prior = splits.log_prior[:, None, None, None]
 
     n_refined = len(uniformity)
     model = AttentionGates(prototypes, alive, n_refined + 1).to(x.device)
+    score = wrap(model)
 
     def honest_scores(gates: Tensor) -> Tensor:
         judged = torch.einsum("slqm,slnm->slqn", gates, own_terms)
-        return torch.where(is_own, judged[..., None], model(z, gates))
+        return torch.where(is_own, judged[..., None], score(z[:, rows], gates))
 
     def loss(logits: Tensor) -> Tensor:
         log_probability = torch.log_softmax(logits + log_prior, -1)
@@ -307,16 +315,21 @@ def attention_members(
     with torch.no_grad():
         start = honest_scores(model.gates()[:, :, :1])
         grid = torch.from_numpy(SHARPNESS_GRID).to(x.device)
-        losses = torch.stack([loss(start * value)[..., 0] for value in grid])  # (46, n_splits, n_levels)
+        losses = total(
+            torch.stack([loss(start * value)[..., 0] for value in grid])
+        )  # (46, n_splits, n_levels)
         sharpness = grid[losses.argmin(0)][:, :, None, None, None]
     pull = torch.tensor((*uniformity, 0.0), dtype=torch.float64, device=x.device)
     refined = torch.ones(n_refined + 1, 1, dtype=torch.float64, device=x.device)
     refined[-1] = 0.0  # the last gate stays at the closed form
     for step in range(steps):
         gates = model.gates()
-        objective = loss(honest_scores(gates) * sharpness) + pull * model.divergence(gates)
-        (gradient,) = torch.autograd.grad(objective.sum(), model.scores)
+        # Gradients are averaged over processes: the sum over samples counts as often as there are some.
+        of_samples = n_processes() * loss(honest_scores(gates) * sharpness)
+        model.scores.grad = None
+        (of_samples + pull * model.divergence(gates)).sum().backward()
         with torch.no_grad():
+            gradient = model.scores.grad
             # Divided by the gate this is the natural gradient of a softmax: all features move at one scale.
             natural = torch.where(model.alive, gradient / gates.clamp(min=1e-12), 0.0)
             largest = natural.abs().amax(-1, keepdim=True).clamp(min=1e-3)

@@ -76,6 +76,7 @@ class View:
         for rows, columns in _tiles(self.kind, n_samples, n_features):
             x = _prepare(values[rows, columns], self, columns, totals[rows])
             out[rows, columns] = (x - self.mean[columns]) * self.factor[columns]
+        out[_unmeasured(values)] = 0.0
         return out
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
@@ -88,6 +89,7 @@ class View:
         totals = _totals(values, self.kind)
         for rows, columns in _tiles(self.kind, *values.shape):
             out[rows, columns] = _prepare(values[rows, columns], self, columns, totals[rows])
+        out[_unmeasured(values)] = self.mean
         return out
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -118,7 +120,8 @@ def fit_view(values: np.ndarray, kind: str) -> View:
 def fit_views(values: np.ndarray, kinds: Sequence[str] = VIEW_KINDS) -> dict[str, View]:
     """Fit several views of a block on training samples.
 
-    Missing values take the feature's training median. A block whose typical (median) feature has an
+    Missing values take the feature's training median; a sample without any value is left out here, and lies at the
+    training mean later. A block whose typical (median) feature has an
     excess kurtosis above that of the Laplace distribution goes through
     asinh((x - median) / robust standard deviation): near the centre nothing changes, far out it is a
     signed logarithm. "rank" replaces each sample by the ranks of its own features, which needs no
@@ -136,6 +139,7 @@ def fit_views(values: np.ndarray, kinds: Sequence[str] = VIEW_KINDS) -> dict[str
         raise ValueError(f"unknown view {unknown[0]!r}: expected one of {', '.join(VIEW_KINDS)}")
     if len(values) == 0:
         raise ValueError("a view needs at least one training sample")
+    n_samples, values = len(values), _measured(values)
     described = _describe(values)
     fitted = {}
     for kind in kinds:
@@ -147,6 +151,8 @@ def fit_views(values: np.ndarray, kinds: Sequence[str] = VIEW_KINDS) -> dict[str
         heavy = bool(varies.any()) and float(np.median(kurtosis[varies])) > HEAVY_TAIL_KURTOSIS
         tail_scale = np.where(varies & (heavy and kind != "rank"), robust_scale, 0.0)
         fitted[kind] = _centre_and_scale(values, kind, median, tail_scale, varies)
+        # The total variance is that of all training samples.
+        fitted[kind].factor[:] *= np.sqrt(n_samples / len(values))
     return fitted
 
 
@@ -158,6 +164,7 @@ def offers_shares(values: np.ndarray) -> bool:
 
     Parameters: ``values`` (n_samples, n_features) of the training part, NaN where missing.
     """
+    values = _measured(values)
     n_samples, n_features = values.shape
     if n_features < 2 or any((values[tile] < 0).any() for tile in _tiles("share", n_samples, n_features)):
         return False
@@ -169,6 +176,18 @@ def offered_kinds(cohort: Cohort, kinds: Sequence[str]) -> tuple[str, ...]:
     """Return the ``kinds`` that say something of their own: "share" only where some block offers it."""
     has_shares = "share" in kinds and any(offers_shares(block.values) for block in cohort.blocks.values())
     return tuple(kind for kind in kinds if kind != "share" or has_shares)
+
+
+def _unmeasured(values: np.ndarray) -> np.ndarray:
+    """Positions of the samples without any value."""
+    candidates = np.flatnonzero(np.isnan(values[:, 0])) if values.shape[1] else ()
+    return np.array([row for row in candidates if np.isnan(values[row]).all()], dtype=np.int64)
+
+
+def _measured(values: np.ndarray) -> np.ndarray:
+    """The samples with a value; all of them where none has any."""
+    empty = _unmeasured(values)
+    return values if len(empty) in (0, len(values)) else np.delete(values, empty, axis=0)
 
 
 def _totals(values: np.ndarray, kind: str) -> np.ndarray:
@@ -206,7 +225,8 @@ def _centre_and_scale(
         x -= shift[columns]
         total[columns] += x.sum(axis=0)
         total_squares[columns] += np.einsum("ij,ij->j", x, x)
-    view.mean[:] = shift + total / n_samples
+    # Of float32, so that a prepared sample at the mean is exactly 0 once it is centred.
+    view.mean[:] = np.float32(shift + total / n_samples)
     view.lowest[:] = low - BEYOND_RANGE * (high - low)
     view.highest[:] = high + BEYOND_RANGE * (high - low)
     variance = np.maximum(total_squares / n_samples - (total / n_samples) ** 2, 0.0)

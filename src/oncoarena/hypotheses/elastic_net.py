@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
+from oncoarena.fitting.attributions import explain_linear
 from oncoarena.fitting.logistic import LogisticModel, fit_logistic_path
 from oncoarena.fitting.selection import inner_folds, log_loss
 from oncoarena.fitting.views import JoinedView, fit_joined_view
@@ -48,6 +50,13 @@ class Predictor:
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return the probability of each class (n_samples, n_classes), float64."""
         return self.model.predict_proba(unit_variance(self.view, cohort)[:, self.features])
+
+    def attribute(self, cohort: Cohort, label: int) -> Attribution:
+        """Explain the score of a class by the weights of the features."""
+        weights = np.zeros(len(self.view.feature_names))
+        weights[self.features], baseline = self.model.of_class(label)
+        terms = [(unit_variance(self.view, cohort), weights)]
+        return explain_linear(terms, baseline, self.view.block_slices())
 
     def save(self, directory: Path) -> None:
         """Write ``view.npz`` and ``model.npz``."""

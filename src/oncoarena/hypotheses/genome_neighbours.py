@@ -16,8 +16,17 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
+from oncoarena.fitting.attributions import mean_gradient, over_mean, split_blocks, view_slope
 from oncoarena.fitting.components import Components, fit_components
+from oncoarena.fitting.keras_attributions import (
+    Gradient,
+    head_gradient,
+    mean_head_gradient,
+    track_gradient,
+    uses_deep_heads,
+)
 from oncoarena.fitting.keras_members import (
     leading,
     member_logits,
@@ -67,7 +76,12 @@ def smoothing_layer(sigma: float) -> layers.DepthwiseConv1D:
     gaussian = np.exp(-0.5 * (offsets / sigma) ** 2) if sigma > 0 else np.ones(1)
     kernel = keras.initializers.Constant((gaussian / gaussian.sum()).reshape(-1, 1, 1))
     return layers.DepthwiseConv1D(
-        len(offsets), use_bias=False, depthwise_initializer=kernel, trainable=False, name="smoothing"
+        len(offsets),
+        use_bias=False,
+        depthwise_initializer=kernel,
+        trainable=False,
+        dtype="float32",
+        name="smoothing",
     )
 
 
@@ -102,6 +116,11 @@ class Scale:
     factor: float
     """What makes the trace of the components 1."""
 
+    def feature_weights(self, of_scores: np.ndarray) -> np.ndarray:
+        """Turn weights of the scores (n_samples, at least r) into those of the features (n_samples, n_features)."""
+        weights = of_scores[:, : self.components.basis.shape[1]].T * self.factor
+        return self.components.feature_weights(weights).T
+
 
 def fit_scale(name: str, channel: int, sigma: float, features: np.ndarray, max_components: int) -> Scale:
     """Fit the leading components of ``features`` (n_samples, n_features) and their total variance."""
@@ -120,16 +139,21 @@ class Predictor:
         track: Track,
         scales: list[Scale],
         coefficients: np.ndarray,
+        temperature: float,
         networks: dict[str, keras.Model],
         activation_view: View,
         findings: dict,
     ):
-        """``coefficients`` are those of the heads, then that of the end-to-end network (0 without one)."""
+        """``coefficients`` are those of the heads, then that of the end-to-end network (0 without one).
+
+        They include the ``temperature`` that calibrates the logits.
+        """
         self.config = config
         self.views = views
         self.track = track
         self.scales = scales
         self.coefficients = coefficients
+        self.temperature = temperature
         self.networks = networks
         self.activation_view = activation_view
         self.findings = findings
@@ -142,6 +166,69 @@ class Predictor:
 
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return (n_samples, n_classes) float64 probabilities in the order of the training classes."""
+        return softmax(self._logits_in_batches(cohort))
+
+    def predict_raw(self, cohort: Cohort) -> np.ndarray:
+        """Return the probabilities before the last temperature (n_samples, n_classes)."""
+        return softmax(self._logits_in_batches(cohort) / self.temperature)
+
+    def attribute(self, cohort: Cohort, label: int) -> Attribution:
+        """Explain the score of a class by features, each with what it gives through its neighbours' smoothing.
+
+        By weights; by integrated gradients where deep heads or a residual network have weight.
+        """
+        x = ordered(cohort, self.views, self.track)
+        at_mean = np.zeros((1, *x.shape[1:]), np.float32)
+        contributions = np.empty(x.shape[:2], np.float32)
+        contributions[:, self.track.order] = (x * self._mean_gradient(at_mean, x, label)).sum(axis=2)
+        is_linear = set(self.networks) == {"members"} and not uses_deep_heads(
+            self.networks["members"], self.coefficients[:-1]
+        )
+        return Attribution(
+            over_mean(self._logits(x) / self.temperature, label),
+            np.repeat(over_mean(self._logits(at_mean) / self.temperature, label), len(cohort)),
+            split_blocks(contributions, self.views[0].block_slices()),
+            "weights" if is_linear else "integrated gradients",
+            exact=is_linear,
+        )
+
+    def _mean_gradient(self, start: np.ndarray, x: np.ndarray, label: int) -> np.ndarray:
+        """Average the gradient of a class's score on the path to ordered tracks ``x``, in the shape of ``x``."""
+        members, coefficients = self.networks["members"], self.coefficients / self.temperature
+        of_heads = head_gradient(members, coefficients[:-1], label)
+        of_scores = mean_head_gradient(
+            members, coefficients[:-1], label, self._scores(start), self._scores(x)
+        )
+        total = np.zeros(x.shape, np.float32)
+        paths: list[tuple[str, Gradient]] = []
+        for number, scale in enumerate(self.scales):
+            if scale.channel < 0:
+                paths.append(("random", lambda a, i=number: self._activation_gradient(a, of_heads, i)))
+                continue
+            of_smoothed = scale.feature_weights(of_scores[:, number])[:, :, None]
+            # Smoothing with mirrored ends is symmetric: what a feature gives is smoothed like what it gets.
+            total[:, :, [scale.channel]] += smooth(of_smoothed, self.track, scale.sigma)
+        if "end_to_end" in self.networks:
+            n_classes = members.head_shape[3]
+            of_logits = coefficients[-1] * over_mean(np.eye(n_classes), label)
+            paths.append(("end_to_end", lambda logits: np.broadcast_to(of_logits, logits.shape)))
+        for name, of_outputs in paths:
+            gradient = track_gradient(self.networks[name], of_outputs)
+            total += self.tracks.spread(
+                mean_gradient(gradient, self.tracks.prepare(start), self.tracks.prepare(x))
+            )
+        return total
+
+    def _activation_gradient(self, raw: np.ndarray, of_heads: Gradient, number: int) -> np.ndarray:
+        """Gradient of the heads on scale ``number`` by the random network's activations (n_samples, outputs)."""
+        scale, members = self.scales[number], self.networks["members"]
+        scores = np.zeros((len(raw), len(self.scales), members.n_components), np.float32)
+        own = scale.components.project(self.activation_view.transform(raw)) * scale.factor
+        scores[:, number, : own.shape[1]] = own
+        return scale.feature_weights(of_heads(scores)[:, number]) * view_slope(self.activation_view, raw)
+
+    def _logits_in_batches(self, cohort: Cohort) -> np.ndarray:
+        """Calibrated logits (n_samples, n_classes)."""
         step = max(1, BATCH_VALUES // (len(self.track.order) * len(self.views)))
         logits = [
             self._logits(
@@ -149,11 +236,10 @@ class Predictor:
             )
             for i in range(0, max(len(cohort), 1), step)
         ]
-        return softmax(np.concatenate(logits))
+        return np.concatenate(logits)
 
-    def _logits(self, x: np.ndarray) -> np.ndarray:
-        """Logits (n_samples, n_classes) of ordered tracks (n_samples, n_features, n_channels)."""
-        members = self.networks["members"]
+    def _scores(self, x: np.ndarray) -> np.ndarray:
+        """Scores (n_samples, n_scales, r) of ordered tracks (n_samples, n_features, n_channels)."""
         scores = []
         for scale in self.scales:
             if scale.channel < 0:
@@ -162,7 +248,11 @@ class Predictor:
             else:
                 features = smooth(x[:, :, [scale.channel]], self.track, scale.sigma)[:, :, 0]
             scores.append(scale.components.project(features) * scale.factor)
-        of_members = member_logits(members, stack_scores(scores, members.n_components))[:, 0]
+        return stack_scores(scores, self.networks["members"].n_components)
+
+    def _logits(self, x: np.ndarray) -> np.ndarray:
+        """Calibrated logits (n_samples, n_classes) of ordered tracks."""
+        of_members = member_logits(self.networks["members"], self._scores(x))[:, 0]
         logits = np.einsum("smk,m->sk", of_members.astype(np.float64), self.coefficients[:-1])
         if "end_to_end" in self.networks:
             own = activations(self.networks["end_to_end"], self.tracks, x, self.config.channels)
@@ -183,6 +273,7 @@ class Predictor:
             order=self.track.order,
             bounds=self.track.bounds,
             coefficients=self.coefficients,
+            temperature=self.temperature,
         )
         about = {
             "config": asdict(self.config),
@@ -212,6 +303,7 @@ def load(directory: Path) -> Predictor:
         Track(arrays["order"], arrays["bounds"], about["pseudo_order"]),
         scales,
         arrays["coefficients"],
+        float(arrays["temperature"]),
         {n: keras.models.load_model(directory / f"{n}.keras", compile=False) for n in about["networks"]},
         View.from_arrays(dict(np.load(directory / "activation_view.npz"))),
         about["findings"],
@@ -280,6 +372,7 @@ def fit(
         track,
         [scales[i] for i in kept],
         np.append(chosen.coefficients[np.isin(of_scale, kept)], own.sum()),
+        chosen.temperature,
         networks,
         activation_view,
         findings,

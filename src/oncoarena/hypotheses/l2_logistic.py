@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
+from oncoarena.fitting.attributions import explain_linear
 from oncoarena.fitting.components import fit_components
 from oncoarena.fitting.logistic import LogisticModel, fit_with_chosen_penalty
 from oncoarena.fitting.selection import inner_folds
@@ -41,6 +43,12 @@ class Predictor:
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return the probability of each class (n_samples, n_classes), float64."""
         return self.model.predict_proba(self.view.transform(cohort))
+
+    def attribute(self, cohort: Cohort, label: int) -> Attribution:
+        """Explain the score of a class by the weights of the features."""
+        weights, baseline = self.model.of_class(label)
+        terms = [(self.view.transform(cohort), weights)]
+        return explain_linear(terms, baseline, self.view.block_slices())
 
     def save(self, directory: Path) -> None:
         """Write ``view.npz`` and ``model.npz``."""

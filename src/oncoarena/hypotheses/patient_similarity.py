@@ -21,18 +21,26 @@ from pathlib import Path
 
 import numpy as np
 
+from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
-from oncoarena.fitting.kernel_ridge import Landmarks, deal_landmarks, describe_by_landmarks, ridge_path
+from oncoarena.fitting.attributions import over_mean
+from oncoarena.fitting.kernel_attributions import kernel_contributions
+from oncoarena.fitting.kernel_ridge import (
+    PRIOR_COUNT,
+    Landmarks,
+    deal_landmarks,
+    describe_by_landmarks,
+    leave_group_out_log_prior,
+    ridge_path,
+    sample_weights,
+)
 from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
 from oncoarena.fitting.views import VIEW_KINDS, View, fit_views, offers_shares
-from oncoarena.kernels.gram import KERNELS, from_linear, gram
+from oncoarena.kernels.gram import KERNELS, from_linear, gram, median_gamma
 
 FRAMEWORK = "numpy"
 BLOCKS = "all"
-
-# A class weighs as if it had this many more samples, so that an empty one keeps a probability.
-PRIOR_COUNT = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,10 @@ class Predictor:
     parts: tuple[Part, ...]
     intercept: np.ndarray
     """(n_classes,) logits: log frequencies of the classes, less the centring of the kernels."""
+    log_prior: np.ndarray
+    """(n_classes,) log frequencies of the classes."""
+    temperature: float
+    """What calibrates the logits multiplied all that they have beyond ``log_prior``."""
     chosen: tuple[dict, ...]
     """The candidates that carry weight: block, view, kernel, penalty, class weights, weight, log loss."""
     device: str = "cpu"
@@ -93,27 +105,63 @@ class Predictor:
         Raises NotApplicable if the cohort lacks a block, ValueError if its features are not those of
         the training part.
         """
+        return softmax(self._logits(cohort))
+
+    def predict_raw(self, cohort: Cohort) -> np.ndarray:
+        """Return the probabilities before the last temperature (n_samples, n_classes); raises the same."""
+        return softmax(self._raw(self._logits(cohort)))
+
+    def attribute(self, cohort: Cohort, label: int) -> Attribution:
+        """Explain the score of a class: what each feature gives to the similarities, exactly; raises the same.
+
+        A block that no chosen candidate looks at contributes 0.
+        """
+        contributions = {
+            name: np.zeros(block.values.shape, np.float32) for name, block in cohort.blocks.items()
+        }
+        baseline = self.intercept.copy()
+        for part in self.parts:
+            for kernel, coefficients in self._compare(part, part.view.mean[None]):
+                baseline += kernel[0] @ coefficients
+            contributions[part.block] += kernel_contributions(
+                part.view.prepare(self._values(cohort, part)),
+                self._prepare_train(part),
+                {kind: over_mean(of, label) / self.temperature for kind, of in part.coefficients.items()},
+                **self._similarity(part),
+            )
+        score = over_mean(self._raw(self._logits(cohort)), label)
+        baselines = np.full(len(score), over_mean(self._raw(baseline), label))
+        return Attribution(score, baselines, contributions, "exact contributions to the kernels", exact=True)
+
+    def _logits(self, cohort: Cohort) -> np.ndarray:
         logits = np.tile(self.intercept, (len(cohort), 1))
         for part in self.parts:
-            if part.block not in cohort.blocks:
-                raise NotApplicable(f"needs block {part.block}; this cohort has {', '.join(cohort.blocks)}")
-            values = cohort.blocks[part.block].values
-            if values.shape[1] != len(part.view.mean):
-                raise ValueError(
-                    f"block {part.block}: trained on {len(part.view.mean)} features, found {values.shape[1]}"
-                )
-            kernels = gram(
-                part.view.prepare(values),
-                self._prepare_train(part),
-                kinds=tuple(part.coefficients),
-                gamma=part.gamma,
-                centre=part.view.mean,
-                scale=part.view.factor,
-                device=self.device,
-            )
-            for kernel, coefficients in zip(kernels, part.coefficients.values(), strict=True):
+            for kernel, coefficients in self._compare(part, part.view.prepare(self._values(cohort, part))):
                 logits += kernel @ coefficients
-        return softmax(logits)
+        return logits
+
+    def _raw(self, logits: np.ndarray) -> np.ndarray:
+        return self.log_prior + (logits - self.log_prior) / self.temperature
+
+    def _values(self, cohort: Cohort, part: Part) -> np.ndarray:
+        if part.block not in cohort.blocks:
+            raise NotApplicable(f"needs block {part.block}; this cohort has {', '.join(cohort.blocks)}")
+        values = cohort.blocks[part.block].values
+        if values.shape[1] != len(part.view.mean):
+            raise ValueError(
+                f"block {part.block}: trained on {len(part.view.mean)} features, found {values.shape[1]}"
+            )
+        return values
+
+    def _compare(self, part: Part, prepared: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Each kernel of a part between prepared and training samples, and its coefficients."""
+        kinds = tuple(part.coefficients)
+        kernels = gram(prepared, self._prepare_train(part), kinds=kinds, **self._similarity(part))
+        return zip(kernels, part.coefficients.values(), strict=True)
+
+    def _similarity(self, part: Part) -> dict:
+        scaling = {"centre": part.view.mean, "scale": part.view.factor}
+        return {"gamma": part.gamma, "device": self.device, **scaling}
 
     def _prepare_train(self, part: Part) -> np.ndarray:
         key = train_key(part.block, part.view)
@@ -123,7 +171,11 @@ class Predictor:
 
     def save(self, directory: Path) -> None:
         """Write ``model.npz`` (arrays) and ``model.json`` (names and the chosen candidates)."""
-        arrays = {"intercept": self.intercept}
+        arrays = {
+            "intercept": self.intercept,
+            "log_prior": self.log_prior,
+            "temperature": np.array(self.temperature),
+        }
         for number, (_, values) in enumerate(self.train_values.items()):
             arrays[f"train{number}"] = values
         for number, part in enumerate(self.parts):
@@ -153,7 +205,8 @@ def load(directory: Path) -> Predictor:
             )
             coefficients = {kernel: arrays[f"kernel{number}.{kernel}"] for kernel in part["kernels"]}
             parts.append(Part(part["block"], view, part["gamma"], coefficients))
-        return Predictor(train_values, tuple(parts), arrays["intercept"], tuple(described["chosen"]))
+        logits = arrays["intercept"], arrays["log_prior"], float(arrays["temperature"])
+        return Predictor(train_values, tuple(parts), *logits, tuple(described["chosen"]))
 
 
 @dataclass(frozen=True)
@@ -188,8 +241,8 @@ def fit(
         raise NotApplicable("needs at least one block of features; this cohort has none")
     n_classes = len(train.classes)
     targets = np.eye(n_classes)[train.labels]
-    intercept = np.log(targets.sum(axis=0) + PRIOR_COUNT)
-    intercept -= np.log(len(targets) + PRIOR_COUNT * n_classes)
+    log_prior = np.log(targets.sum(axis=0) + PRIOR_COUNT)
+    log_prior -= np.log(len(targets) + PRIOR_COUNT * n_classes)
 
     compared = None
     if len(train) > config.exact_samples:
@@ -198,7 +251,7 @@ def fit(
     prepared: dict[tuple[str, str], np.ndarray] = {}
     candidates = list(_candidates(config, train, targets, groups, compared, device, parts, prepared))
     if not candidates:
-        return Predictor({}, (), intercept, (), device)
+        return Predictor({}, (), log_prior, log_prior, 1.0, (), device)
     offset = leave_group_out_log_prior(targets, groups)
     factors = [fit_temperature(c.scores, train.labels, offset) for c in candidates]
     losses = np.array(
@@ -214,6 +267,7 @@ def fit(
     combined = sum(weights[i] * factors[i] * candidates[i].scores for i in kept)
     final = fit_temperature(combined, train.labels, offset)
 
+    intercept = log_prior.copy()
     for i in kept:
         share = final * weights[i] * factors[i]
         intercept -= share * candidates[i].constant
@@ -230,7 +284,7 @@ def fit(
     kept_copies = {
         train_key(part.block, part.view): prepared[train_key(part.block, part.view)][rows] for part in used
     }
-    return Predictor(train_values, used, intercept, chosen, device, kept_copies)
+    return Predictor(train_values, used, intercept, log_prior, final, chosen, device, kept_copies)
 
 
 def _candidates(
@@ -343,41 +397,3 @@ def _ridge_candidates(
         for penalty, fitted in zip(config.penalties, fits, strict=True):
             described = {**name, "penalty": penalty, "class_weights": weighting}
             yield Candidate(described, sources, *fitted)
-
-
-def median_gamma(linear: np.ndarray) -> float:
-    """Return the gamma of a Gaussian as wide as the median distance: 1 / (2 median squared distance).
-
-    Parameters: ``linear`` (n, n) inner products of samples, n at least 2.
-    """
-    squares = np.diag(linear)
-    squared = squares[:, None] + squares[None, :] - 2.0 * linear
-    pairs = squared[np.triu_indices(len(linear), k=1)]
-    # More than half of the pairs may be duplicates; the features vary, so some pair is apart.
-    positive = pairs[pairs > 1e-12 * squares.max()]
-    return float(0.5 / np.median(positive))
-
-
-def sample_weights(targets: np.ndarray, weighting: str) -> np.ndarray:
-    """Return the weight of each sample (n,), of mean 1.
-
-    Parameters: ``targets`` (n, n_classes) one-hot; ``weighting`` "uniform" or "balanced".
-    Raises ValueError for another weighting.
-    """
-    if weighting == "uniform":
-        return np.ones(len(targets))
-    if weighting != "balanced":
-        raise ValueError(f'unknown class weights {weighting!r}: expected "uniform" or "balanced"')
-    counts = targets.sum(axis=0)
-    return len(targets) / (np.count_nonzero(counts) * (targets @ counts))
-
-
-def leave_group_out_log_prior(targets: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the log class frequencies (n, n_classes) that each sample's own group did not see.
-
-    Parameters: ``targets`` (n, n_classes) one-hot; ``groups`` (n,) group codes from 0.
-    """
-    per_group = np.zeros((groups.max() + 1, targets.shape[1]))
-    np.add.at(per_group, groups, targets)
-    counts = targets.sum(axis=0) - per_group[groups] + PRIOR_COUNT
-    return np.log(counts / counts.sum(axis=1, keepdims=True))

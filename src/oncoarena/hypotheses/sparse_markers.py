@@ -7,11 +7,13 @@ Refuted where gates that keep all features have a lower log loss than gates that
 Sources: nearest shrunken centroids (Tibshirani 2002, doi:10.1073/pnas.082099299) and the attention pooling of
 P-NET (Elmarakeby 2021, doi:10.1038/s41586-021-03922-4), MuAt (Sanjaya 2023, doi:10.1186/s13073-023-01204-4)
 and ATGC (Anaya 2024, doi:10.1038/s41551-023-01120-3). The members are described in
-``oncoarena.fitting.torch_gates``. Each is linear in its view of the features, so the chosen mix is one weight
-a feature, class and view, and a sample's logits are the sum of what its markers contribute.
+``oncoarena.fitting.torch_gates``; with a GMT file some weigh gene sets (as P-NET's fixed layer has them) instead of
+features. Each is linear in its view of the features, so the chosen mix is one weight a feature, class and view, and
+a sample's logits are the sum of what its markers contribute.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
+from oncoarena.fitting.attributions import explain_linear, over_mean
+from oncoarena.fitting.gene_sets import match_gene_sets
 from oncoarena.fitting.selection import (
     fit_temperature,
     greedy_selection,
@@ -28,7 +33,7 @@ from oncoarena.fitting.selection import (
     softmax,
     spread_to_classes,
 )
-from oncoarena.fitting.torch_evidence import make_splits, rank_features
+from oncoarena.fitting.torch_evidence import Splits, make_splits, rank_features
 from oncoarena.fitting.torch_gates import LARGE_COHORT, Member, attention_members, gate_members
 from oncoarena.fitting.views import JoinedView, fit_joined_view, offered_kinds
 
@@ -69,6 +74,8 @@ class Config:
     """Attention gates: first step of the gate that moves most, in nats; falls to 0 along a cosine."""
     max_members: int = 12
     """Draws of the greedy selection."""
+    gmt: str = ""
+    """Path or URI of a GMT file: the members then see its gene sets as well, each as the mean of its features."""
 
 
 class MarkerEnsemble(nn.Module):
@@ -100,7 +107,9 @@ class Predictor:
 
     views: tuple[JoinedView, ...]
     model: MarkerEnsemble
-    """Gives the logits of the classes that have a training sample."""
+    """Gives the calibrated logits of the classes that have a training sample."""
+    temperature: float
+    """The logits before calibration are those over this."""
     present: np.ndarray
     """(n_present,) int64: their codes."""
     n_classes: int
@@ -109,32 +118,39 @@ class Predictor:
     findings: dict
     """What was chosen out of fold and the leading markers, ready for JSON."""
 
-    def _features(self, cohort: Cohort) -> list[Tensor]:
-        device = self.model.intercept.device
-        return [torch.from_numpy(view.transform(cohort)).to(device) for view in self.views]
-
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return probabilities (n_samples, n_classes) float64 in the order of the training classes."""
-        with torch.no_grad():
-            logits = self.model(*self._features(cohort)).cpu().numpy()
-        return spread_to_classes(softmax(logits), self.present, self.n_classes, self.n_samples)
+        return self._probabilities(self._logits(cohort))
 
-    def attribute(self, cohort: Cohort) -> dict[str, np.ndarray]:
-        """Return each feature's contribution to the logit of the predicted class over the mean logit.
+    def predict_raw(self, cohort: Cohort) -> np.ndarray:
+        """Return the probabilities before the last temperature (n_samples, n_classes)."""
+        return self._probabilities(self._logits(cohort) / self.temperature)
 
-        One (n_samples, n_features) float64 array a block. The contributions of a sample add up to its
-        logit minus the mean of its logits, less what the intercepts give.
+    def attribute(self, cohort: Cohort, label: int) -> Attribution:
+        """Explain the score of a class by the weights of its markers; all other features contribute 0.
+
+        The mean logit is that of the classes that have a training sample; the score of any other class is 0.
         """
-        features = self._features(cohort)
+        intercept = self.model.intercept.cpu().numpy() / self.temperature
+        baseline = float(over_mean(intercept, label, self.present))
+        return explain_linear(self._terms(cohort, label), baseline, self.views[0].block_slices())
+
+    def _terms(self, cohort: Cohort, label: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Features of one view after the other, and their weights in the score of a class."""
+        for number, view in enumerate(self.views):
+            columns, weights = (part.cpu().numpy() for part in self.model.markers(number))
+            of_features = np.zeros(len(view.feature_names))
+            of_features[columns] = over_mean(weights, label, self.present) / self.temperature
+            yield view.transform(cohort), of_features
+
+    def _logits(self, cohort: Cohort) -> np.ndarray:
+        device = self.model.intercept.device
+        features = [torch.from_numpy(view.transform(cohort)).to(device) for view in self.views]
         with torch.no_grad():
-            predicted = self.model(*features).argmax(1)
-            total = torch.zeros(features[0].shape, dtype=torch.float64, device=predicted.device)
-            for number, x in enumerate(features):
-                columns, weights = self.model.markers(number)
-                lifted = weights - weights.mean(1, keepdim=True)
-                total[:, columns] += x[:, columns].double() * lifted.T[predicted]
-        slices = self.views[0].block_slices()
-        return {name: total[:, columns].cpu().numpy() for name, columns in slices.items()}
+            return self.model(*features).cpu().numpy()
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        return spread_to_classes(softmax(logits), self.present, self.n_classes, self.n_samples)
 
     def save(self, directory: Path) -> None:
         """Write the ensemble: PyTorch state, arrays of the views, findings."""
@@ -143,6 +159,7 @@ class Predictor:
             np.savez(directory / f"view{number}.npz", **view.to_arrays())
         np.savez(
             directory / "classes.npz",
+            temperature=self.temperature,
             present=self.present,
             n_classes=self.n_classes,
             n_samples=self.n_samples,
@@ -162,8 +179,9 @@ def load(directory: Path) -> Predictor:
     model.load_state_dict(state)
     with np.load(directory / "classes.npz", allow_pickle=False) as arrays:
         present, sizes = arrays["present"], (int(arrays["n_classes"]), int(arrays["n_samples"]))
+        temperature = float(arrays["temperature"])
     findings = json.loads((directory / "findings.json").read_text())
-    return Predictor(tuple(views), model, present, *sizes, findings)
+    return Predictor(tuple(views), model, temperature, present, *sizes, findings)
 
 
 def fit(
@@ -177,7 +195,7 @@ def fit(
     """Fit all members on all inner folds side by side and keep the mix that is best out of fold.
 
     ``validation`` is not used: the inner folds choose. Raises NotApplicable where there are fewer than two
-    patients or no features.
+    patients or no features, InputError for a GMT file that cannot be used.
     """
     present, labels = np.unique(train.labels, return_inverse=True)
     n_all = len(train.classes)
@@ -192,27 +210,17 @@ def fit(
             raise NotApplicable("needs at least one feature; the blocks of this cohort have none")
         x = torch.from_numpy(views[-1].transform(train)).to(device)
         spreads.append(x.std(dim=0, correction=0).double())
-        ranked = rank_features(x, splits)
-        members += attention_members(
-            x,
-            ranked,
-            splits,
-            survivors=config.survivors,
-            uniformity=config.uniformity,
-            smoothing=config.smoothing,
-            steps=config.gate_steps,
-            rate=config.gate_rate,
-        )
-        members += gate_members(
-            x,
-            ranked,
-            splits,
-            kept=config.kept,
-            evidence_powers=config.evidence_powers,
-            penalties=config.penalties,
-            steps=config.head_steps,
-        )
+        members += sparse_members(config, x, splits)
         view_of += [number] * (len(members) - len(view_of))
+    gene_sets, of_sets = None, torch.zeros(0, len(train.classes), dtype=torch.float64, device=device)
+    if config.gmt:
+        genes = [train.blocks[name].features["gene"].to_numpy() for name in views[0].block_names]
+        gene_sets = match_gene_sets(config.gmt, np.concatenate(genes))
+        of_sets = torch.zeros(len(gene_sets.names), len(train.classes), dtype=torch.float64, device=device)
+        x = torch.from_numpy(gene_sets.means(views[0].transform(train))).to(device)
+        members += [replace(m, kind=f"gene sets, {m.kind}") for m in sparse_members(config, x, splits)]
+        # No view of their own: what they give is added to the first one's.
+        view_of += [-1] * (len(members) - len(view_of))
 
     labels = np.tile(train.labels, n_repeats)
     sharpness = np.array([fit_temperature(member.oof, labels) for member in members])
@@ -226,8 +234,11 @@ def fit(
     for at in np.flatnonzero(shares):
         columns, weights, bias = members[at].linear()
         factor = float(final * shares[at] * sharpness[at])
-        dense[view_of[at]][columns] += factor * weights
+        target = of_sets if view_of[at] < 0 else dense[view_of[at]]
+        target[columns] += factor * weights
         intercept += factor * bias
+    if gene_sets is not None:
+        dense[0] += torch.from_numpy(gene_sets.membership @ of_sets.cpu().numpy()).to(device)
     chosen = [weights.abs().sum(1).nonzero()[:, 0] for weights in dense]
     state = {"intercept": intercept}
     for number, columns in enumerate(chosen):
@@ -236,7 +247,7 @@ def fit(
     model.load_state_dict(state)
 
     influence = sum(
-        spread[:, None] * (weights - weights.mean(1, keepdim=True))
+        spread[:, None] * over_mean_of_classes(weights)
         for spread, weights in zip(spreads, dense, strict=True)
     )
     losses = [log_loss(softmax(member), labels) for member in oof]
@@ -244,7 +255,7 @@ def fit(
         "members": [
             {
                 "kind": members[at].kind,
-                "view": kinds[view_of[at]],
+                "view": kinds[max(view_of[at], 0)],
                 "features": members[at].n_features,
                 **members[at].settings,
                 "log_loss": losses[at],
@@ -256,7 +267,40 @@ def fit(
         "n_features": n_features,
         "markers": list_markers(influence.cpu().numpy(), views[0].feature_names, train.classes),
     }
-    return Predictor(tuple(views), model, present, n_all, len(train), findings)
+    if gene_sets is not None:
+        influence = x.std(dim=0, correction=0).double()[:, None] * over_mean_of_classes(of_sets)
+        findings["gene_sets"] = list_markers(influence.cpu().numpy(), gene_sets.names, train.classes)
+    return Predictor(tuple(views), model, final, present, n_all, len(train), findings)
+
+
+def sparse_members(config: Config, x: Tensor, splits: Splits) -> list[Member]:
+    """Fit every gate on features ``x`` (n, p) float32, centred."""
+    ranked = rank_features(x, splits)
+    attention = attention_members(
+        x,
+        ranked,
+        splits,
+        survivors=config.survivors,
+        uniformity=config.uniformity,
+        smoothing=config.smoothing,
+        steps=config.gate_steps,
+        rate=config.gate_rate,
+    )
+    gates = gate_members(
+        x,
+        ranked,
+        splits,
+        kept=config.kept,
+        evidence_powers=config.evidence_powers,
+        penalties=config.penalties,
+        steps=config.head_steps,
+    )
+    return [*attention, *gates]
+
+
+def over_mean_of_classes(weights: Tensor) -> Tensor:
+    """Return weights (n_features, n_classes) less the mean class's: a constant on all logits changes nothing."""
+    return weights - weights.mean(1, keepdim=True)
 
 
 def best_by_size(members: list[Member], losses: list[float]) -> dict[str, float]:

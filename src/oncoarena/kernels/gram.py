@@ -73,6 +73,19 @@ def from_linear(
     return lengths * (np.sin(angle) + (np.pi - angle) * cosine) / np.pi
 
 
+def median_gamma(linear: np.ndarray) -> float:
+    """Return the gamma of a Gaussian as wide as the median distance: 1 / (2 median squared distance).
+
+    Parameters: ``linear`` (n, n) inner products of samples, n at least 2.
+    """
+    squares = np.diag(linear)
+    squared = squares[:, None] + squares[None, :] - 2.0 * linear
+    pairs = squared[np.triu_indices(len(linear), k=1)]
+    # More than half of the pairs may be duplicates; the features vary, so some pair is apart.
+    positive = pairs[pairs > 1e-12 * squares.max()]
+    return float(0.5 / np.median(positive))
+
+
 def gram_cpu(
     x: np.ndarray,
     y: np.ndarray,
