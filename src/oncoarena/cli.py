@@ -36,12 +36,18 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="check a study without running it")
     check.set_defaults(run=_check)
-    planned = commands.add_parser("plan", help="say what a study will take on AWS: jobs, nodes, bytes, hours, money")
+    planned = commands.add_parser(
+        "plan", help="say what a study will take on AWS: jobs, nodes, bytes, hours, money"
+    )
     planned.add_argument("--prices", help="a table of prices instead of the one that comes with oncoarena")
     planned.add_argument("--rates", help="a table of rates instead of the one that comes with oncoarena")
-    planned.add_argument("--memory-vcpus", type=int, default=256, help="at a time on the queue memory (default 256)")
+    planned.add_argument(
+        "--memory-vcpus", type=int, default=256, help="at a time on the queue memory (default 256)"
+    )
     planned.add_argument("--gpu-vcpus", type=int, default=64, help="at a time on the queue gpu (default 64)")
-    planned.add_argument("--small-vcpus", type=int, default=32, help="at a time on the queue small (default 32)")
+    planned.add_argument(
+        "--small-vcpus", type=int, default=32, help="at a time on the queue small (default 32)"
+    )
     planned.set_defaults(run=_plan)
     board = commands.add_parser("leaderboard", help="print the leaderboard of a finished study")
     board.set_defaults(run=_leaderboard)
@@ -84,7 +90,9 @@ def _add_aws(steps: Any) -> None:
     setup.add_argument("--region", required=True, help="where data and jobs shall be, e.g. eu-central-1")
     setup.add_argument("--stack", default="oncoarena", help="name of the set-up (default: oncoarena)")
     setup.add_argument("--email", help="receives the budget alarm; needed the first time")
-    setup.add_argument("--budget", type=int, metavar="USD", help="of the whole account a month (default: 200)")
+    setup.add_argument(
+        "--budget", type=int, metavar="USD", help="of the whole account a month (default: 200)"
+    )
     setup.add_argument("--raw-bucket", metavar="NAME", help="bucket that holds the raw data already")
     setup.add_argument(
         "--parameter",

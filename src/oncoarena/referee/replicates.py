@@ -22,8 +22,8 @@ SENSITIVITIES = tuple(f"sensitivity_at_{100 * s:.0f}_specificity" for s in metri
 AT_SENSITIVITY = tuple(f"specificity_at_{100 * s:.0f}_sensitivity" for s in metrics.SENSITIVITY_LEVELS)
 
 LEAST_BEYOND = 1.5
-"""Samples that a level must leave beyond its threshold: 98 % need 75 negatives. Where one alone decides, a 95 % interval
-held the true value in 75 to 83 % of simulated cohorts (bench/coverage.py)."""
+"""Samples that a level must leave beyond its threshold: 98 % need 75 negatives. Where one alone decides, a 95 %
+interval held the true value in 75 to 83 % of simulated cohorts (bench/coverage.py)."""
 
 
 def metric_names(n_classes: int) -> tuple[str, ...]:
