@@ -72,6 +72,7 @@ def main() -> None:
     names = [name for name in metric_names(2) if name != "ece"]
     held: dict[str, list[str]] = {name: [] for name in names}
     for n, share, distance in COHORTS:
+        smallest = round(n * min(share, 1 - share))
         rng = np.random.default_rng(1)
         true = scorer(*draw(rng, N_TRUTH, share, distance))(np.ones((N_TRUTH, 1), dtype=np.uint8))
         hits = {name: [] for name in names}
@@ -81,7 +82,8 @@ def main() -> None:
             whole = score(np.ones((n, 1), dtype=np.uint8))
             drawn = score(draw_patients(truth, options.bootstrap, rng))
             for name in names:
-                low, high, _ = metric_interval(name, float(whole[name][0]), drawn[name], n_trials[name])
+                estimate = float(whole[name][0])
+                low, high, _ = metric_interval(name, estimate, drawn[name], n_trials[name], smallest)
                 if np.isfinite(low):
                     hits[name].append(low <= true[name][0] <= high)
         for name in names:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 from sklearn.metrics import accuracy_score, roc_auc_score
 
 from finished_studies import make_outcomes, make_study, noisy_probabilities, plain_outcomes
@@ -62,6 +62,15 @@ def test_percentile_interval__is_undefined_where_many_replicates_are():
     values = np.append(np.arange(80.0), np.full(20, np.nan))
     assert np.isnan(percentile_interval(values)).all()
     assert percentile_interval(np.append(np.arange(1001.0), np.nan)) == pytest.approx((25, 975))
+
+
+def test_percentile_interval__is_wider_where_patients_are_few():
+    drawn = norm.ppf((np.arange(100_000) + 0.5) / 100_000)
+    # For normal replicates the half width is that of Student's t, times the root of n / (n - 1).
+    for n in (5, 30, 1000):
+        half = t.ppf(0.975, n - 1) * np.sqrt(n / (n - 1))
+        assert percentile_interval(drawn, n) == pytest.approx((-half, half), rel=5e-3)
+    assert percentile_interval(drawn, 1) == percentile_interval(drawn)
 
 
 def test_logit_interval__is_normal_on_the_scale_of_log_odds():

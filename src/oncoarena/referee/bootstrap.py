@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit, logit
 from scipy.stats import beta, norm
+from scipy.stats import t as student
 
 CONFIDENCE = 0.95
 """Nominal coverage of every interval."""
@@ -61,17 +62,21 @@ def chunks(n_replicates: int, n_units: int) -> Iterator[int]:
         yield min(size, n_replicates - start)
 
 
-def percentile_interval(replicates: np.ndarray) -> tuple[float, float]:
+def percentile_interval(replicates: np.ndarray, n_units: float = np.inf) -> tuple[float, float]:
     """Take the central ``CONFIDENCE`` part of bootstrap replicates (n_replicates,).
 
-    NaN where more than a tenth of the replicates are undefined: the rest would be a chosen sample.
-    Source: Efron and Tibshirani 1993, doi:10.1201/9780429246593.
+    With ``n_units``, the patients of the smallest class, the part is larger by what Student's t has more than the
+    normal distribution and a variance over n - 1 more than one over n. NaN where more than a tenth of the replicates are
+    undefined: the rest would be a chosen sample.
+    Source: Efron and Tibshirani 1993, doi:10.1201/9780429246593; Hesterberg 2015, doi:10.1080/00031305.2015.1089789.
     """
     defined = replicates[np.isfinite(replicates)]
     if len(defined) < max(0.9 * len(replicates), 1):
         return np.nan, np.nan
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(defined, [tail, 100 - tail])
+    tail = (1 - CONFIDENCE) / 2
+    if 1 < n_units < np.inf:
+        tail = norm.cdf(np.sqrt(n_units / (n_units - 1)) * student.ppf(tail, n_units - 1))
+    low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -21,11 +21,12 @@ ESTIMAND = (
     "bootstrap over patients within classes: the same resampled patients in all repeats and for all "
     "hypotheses. They say how the result would vary with other patients tested, not with models trained "
     "anew. Those of AUROC and AUPRC are on the scale of their log-odds, with the bootstrap's standard "
-    "error: they hold the true value more often where patients are few. Intervals of shares (accuracy, "
-    "balanced accuracy, top 3, sensitivity) are widened to hold the exact Clopper-Pearson interval with "
-    "patients as trials, so that 20 of 20 right is not certainty; other scores whose bootstrap never "
-    "leaves the perfect value get that exact interval instead. The calibration error has no interval: "
-    "noise alone keeps it above zero."
+    "error: they hold the true value more often where patients are few, and for the same reason those of "
+    "other scores than shares are widened by what Student's t with the patients of the smallest class has "
+    "more than a normal variable. Intervals of shares (accuracy, balanced accuracy, top 3, sensitivity) "
+    "are widened to hold the exact Clopper-Pearson interval with patients as trials, so that 20 of 20 "
+    "right is not certainty; other scores whose bootstrap never leaves the perfect value get that exact "
+    "interval instead. The calibration error has no interval: noise alone keeps it above zero."
 )
 """The estimand and its interval, in words for the report."""
 
@@ -143,7 +144,7 @@ def _stratum_rows(
 ) -> list[tuple]:
     """List the rows of one stratum; without replicates (too small) the numbers are NaN."""
     n_samples, n_patients = len(np.unique(outcomes.sample_ids)), outcomes.n_patients
-    trials = effective_trials(outcomes)
+    trials, smallest = effective_trials(outcomes), smallest_class(outcomes)
     binary = len(outcomes.classes) == 2
     parts = partial(brier_rows, outcomes, n_bootstrap=n_bootstrap, seed=seed)
     measured = outcomes.hypotheses if replicates is not None else ()
@@ -156,7 +157,7 @@ def _stratum_rows(
         else:
             estimates, samples = replicates.estimates[hypothesis], replicates.samples[hypothesis]
             values = {
-                name: (estimate, *metric_interval(name, estimate, samples[name], trials[name]))
+                name: (estimate, *metric_interval(name, estimate, samples[name], trials[name], smallest))
                 for name, estimate in estimates.items()
             }
             values |= brier[hypothesis]
@@ -172,15 +173,20 @@ def _stratum_rows(
 
 
 def metric_interval(
-    metric: str, estimate: float, replicates: np.ndarray, n_trials: float
+    metric: str, estimate: float, replicates: np.ndarray, n_trials: float, n_smallest: int
 ) -> tuple[float, float, str]:
-    """Compute the interval of one metric, and say how: (low, high, method). See ``ESTIMAND``."""
+    """Compute the interval of one metric, and say how: (low, high, method). See ``ESTIMAND``.
+
+    Parameters: ``n_trials`` see ``effective_trials``; ``n_smallest`` patients of the smallest class.
+    """
     if not np.isfinite(estimate):
         return np.nan, np.nan, "undefined"
     if metric == "ece":
         # Gaps of pure noise add up, in resamples doubly: an interval would miss a calibrated model's 0.
         return np.nan, np.nan, "none: biased upward"
-    low, high = percentile_interval(replicates)
+    # Shares are widened below, and areas have an interval of another kind.
+    is_plain = metric not in SHARES and metric not in AREAS
+    low, high = percentile_interval(replicates, n_smallest if is_plain else np.inf)
     if not np.isfinite(low):
         return low, high, "undefined in too many resamples"
     # The estimate itself always belongs to its interval (metrics biased in resamples may miss it).
@@ -194,6 +200,13 @@ def metric_interval(
         low, high = logit_interval(estimate, replicates, n_trials)
         return min(low, estimate), max(high, estimate), "bootstrap of the log-odds"
     return low, high, "bootstrap"
+
+
+def smallest_class(outcomes: Outcomes) -> int:
+    """Count the patients of the smallest class that has any."""
+    pairs = np.unique(np.stack([outcomes.patients, outcomes.truth]), axis=1)
+    by_class = np.bincount(pairs[1])
+    return int(by_class[by_class > 0].min(initial=0)) if len(by_class) else 0
 
 
 def effective_trials(outcomes: Outcomes) -> dict[str, float]:

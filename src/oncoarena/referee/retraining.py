@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from oncoarena.referee.comparison import difference_interval
-from oncoarena.referee.evaluation import effective_trials, metric_interval
+from oncoarena.referee.evaluation import effective_trials, metric_interval, smallest_class
 from oncoarena.referee.outcomes import Outcomes
 from oncoarena.referee.replicates import resample
 
@@ -58,16 +58,16 @@ def learning_table(
     for fraction, others in sorted(fewer.items()):
         whole = resample(same_repeats(outcomes, others), n_bootstrap, seed, map)
         part = resample(others, n_bootstrap, seed, map)
-        trials = effective_trials(others)
+        trials, smallest = effective_trials(others), smallest_class(others)
         counts = len(np.unique(others.sample_ids)), others.n_patients
         for name in others.hypotheses:
             for metric in shown_metrics(primary):
                 value, full = part.estimates[name][metric], whole.estimates[name][metric]
                 drawn, drawn_full = part.samples[name][metric], whole.samples[name][metric]
-                low, high, _ = metric_interval(metric, value, drawn, trials[metric])
+                low, high, _ = metric_interval(metric, value, drawn, trials[metric], smallest)
                 rest = difference_interval(metric, full - value, drawn_full - drawn, trials[metric])
                 rows.append((name, fraction, metric, value, low, high, full - value, *rest, *counts))
-                low, high, _ = metric_interval(metric, full, drawn_full, trials[metric])
+                low, high, _ = metric_interval(metric, full, drawn_full, trials[metric], smallest)
                 rows.append((name, 1.0, metric, full, low, high, 0.0, np.nan, np.nan, *counts))
     table = pd.DataFrame(rows, columns=LEARNING_COLUMNS)
     # The main models come with every fraction.
