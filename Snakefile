@@ -20,4 +20,11 @@ include: "workflow/rules/report.smk"
 rule all:
     default_target: True
     input:
-        f"{STUDY.results}/report.html",
+        result("report.html"),
+
+
+onerror:
+    # A job on AWS leaves its log on S3; the reader sits here.
+    if AWS is not None:
+        for uri, text in failed_logs(log[0], f"{RESULTS}/logs"):
+            print(f"\n{uri}:\n{text}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A real S3 server on the loopback address, and a proxy before it that counts bytes and can cut a connection."""
+"""A real S3 server on the loopback address, and a proxy before it that counts bytes, can cut and can keep waiting."""
 
 import contextlib
 import os
@@ -101,6 +101,7 @@ class CountingProxy:
         self.n_bytes = 0
         self.n_cuts = 0
         self._cut_after = []
+        self._held = {}
         self._target = port
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", self.port))
@@ -113,6 +114,12 @@ class CountingProxy:
         """Close a connection once this many more bytes have come back, for each number given, in turn."""
         with self._lock:
             self._cut_after = [*n_bytes]
+
+    def hold(self, *beginnings):
+        """Let the next request that begins with each text wait for ever; return events that tell when it has come."""
+        events = [threading.Event() for _ in beginnings]
+        self._held |= {text.encode(): event for text, event in zip(beginnings, events, strict=True)}
+        return events
 
     def close(self):
         self._closed.set()
@@ -142,6 +149,8 @@ class CountingProxy:
                 data = source.recv(1 << 16)
                 if not data or (is_answer and self._is_cut(len(data))):
                     break
+                if not is_answer:
+                    self._wait_if_held(data)
                 target.sendall(data)
             except TimeoutError:
                 continue
@@ -150,6 +159,11 @@ class CountingProxy:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _wait_if_held(self, data):
+        for text in [text for text in self._held if data.startswith(text)]:
+            self._held.pop(text).set()
+            self._closed.wait()
 
     def _is_cut(self, n_bytes):
         with self._lock:

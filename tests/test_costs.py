@@ -101,10 +101,10 @@ def test_estimate__start_of_nodes_efficiency_and_latency_are_added(tables):
 
     assert hours(start=6) == pytest.approx(plain.longest_hours + 0.1)
     assert hours(efficiency=0.5) == pytest.approx(plain.longest_hours * 2)
-    # One after the other the facts and, of each block, two; four in each worker.
+    # Sixteen at a time the facts and, of each block, two; four in each worker.
     n_blocks = len(study().assays[0].blocks())
     assert hours(request=1) == pytest.approx(
-        plain.longest_hours + (4 * (1 + 2 * n_blocks) + 4 * 4 / threads) / 3600
+        plain.longest_hours + (4 * (1 + 2 * n_blocks) / 16 + 4 * 4 / threads) / 3600
     )
 
 
@@ -321,7 +321,7 @@ def test_print_plan__columns_are_aligned_and_assumptions_said(tmp_path):
     stream = io.StringIO()
     printed_plan.print_plan(toy, stream)
     said = stream.getvalue()
-    assert said.startswith("Plan of study toy: 12 samples, 7 jobs, on AWS from nothing to the report\n")
+    assert said.startswith("Plan of study toy: 12 samples, 6 jobs, on AWS from nothing to the report\n")
     header, *rows = said.split("\n\n")[1].splitlines()
     end = header.index("USD spot") + len("USD spot")
     assert all(row[end : end + 2] in ("  ", "--", "") and row[end - 1] != " " for row in rows)

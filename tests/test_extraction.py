@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oncoarena import store
+from oncoarena import kept, store
 from oncoarena.compute import object_pool
 from oncoarena.errors import InputError
 from oncoarena.extraction import extract_shard
@@ -148,6 +148,22 @@ def test_extract_shard__next_attempt_reads_only_what_was_not_read(tmp_path, caps
     assert "1 of 1 objects" in said
     assert mended["digest"] == undisturbed["digest"]
     assert not (tmp_path / "again/shards/0/objects").exists()
+
+
+def test_extract_shard__empty_object_of_a_client_that_died_while_it_wrote_is_not_believed(tmp_path, capsys):
+    samples = write_objects(tmp_path, PROFILES)
+    (tmp_path / "s3.tsv").write_text("gene\tvalue\na\tx1\n")
+    plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
+    with pytest.raises(InputError, match="sample s3"):
+        freeze(tmp_path, samples, plan, 3)
+    for path in (tmp_path / "shards/0/objects").iterdir():
+        path.write_bytes(b"")
+    kept._last.clear()  # as in a new process
+    write_objects(tmp_path, PROFILES)
+    capsys.readouterr()
+    _, receipt = freeze(tmp_path, samples, plan, 3)
+    assert "3 of 3 objects" in capsys.readouterr().out
+    assert receipt["shape"][0] == 3
 
 
 def test_extract_shard__object_that_changed_is_read_again(tmp_path):

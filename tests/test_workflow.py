@@ -182,6 +182,8 @@ def test_run__leaves_every_promised_result(finished):
         "sample_id",
         "p_cancer",
         "p_healthy",
+        "raw_cancer",
+        "raw_healthy",
     ]
     competitors = {*HYPOTHESES, "published"}
     assert set(tables["predictions"]["hypothesis"]) == competitors

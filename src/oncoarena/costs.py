@@ -17,7 +17,7 @@ from oncoarena.listing import sizes
 from oncoarena.objects import CHUNK_BYTES
 from oncoarena.plan import benchmarks, deal_shards, most_shards
 from oncoarena.prices import QUEUES, Prices
-from oncoarena.resources import Need, extraction_need, training_need
+from oncoarena.resources import EVALUATE, FREEZE, REPORT, SPLIT, Need, extraction_need, training_need
 from oncoarena.study import AssayPlan, Study
 
 REQUESTS_BEFORE_DATA = 4
@@ -157,10 +157,9 @@ def estimate(
             if of_queue:
                 steps.append(_step(name, stage, of_queue, prices, rates))
 
-    of_kind("check samples", 0, bounded(["check_samples"], Need()))
     freezing = [f"freeze/{assay.name}" for assay in study.assays]
-    of_kind("freeze", 2, bounded(freezing, Need(mem_mb=4000)))
-    of_kind("split", 3, bounded(["split"], Need()))
+    of_kind("freeze", 2, bounded(freezing, FREEZE))
+    of_kind("split", 3, bounded(["split"], SPLIT))
     names = benchmarks(study, n_shards)
     for kind in ("train", "train_again"):
         jobs = []
@@ -168,8 +167,8 @@ def estimate(
             of_spec = [name for name in names if name.startswith(f"{kind}/{spec.id}.")]
             jobs += bounded(of_spec, training_need(spec))
         of_kind(kind.replace("_", " "), 4, jobs)
-    of_kind("evaluate", 5, bounded(["evaluate"], Need(threads=2, mem_mb=4000)))
-    of_kind("report", 6, bounded(["report"], Need()))
+    of_kind("evaluate", 5, bounded(["evaluate"], EVALUATE))
+    of_kind("report", 6, bounded(["report"], REPORT))
     steps.sort(key=lambda step: step.stage)
     return StudyPlan(
         study.name, n_samples, tuple(steps), prices, rates, limits, tuple(unknown), _waiting(steps, limits)

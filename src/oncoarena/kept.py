@@ -35,8 +35,9 @@ def keep(
 
 def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
     """Return the summaries of those results that are there, by key."""
-    absent = set(store.missing([_result(folder, key) for key in keys]))
-    there = [key for key in keys if _result(folder, key) not in absent]
+    # An S3 server may keep an empty object of a client that died between the head and the body of its request.
+    n_bytes = store.sizes([_result(folder, key) for key in keys])
+    there = [key for key in keys if n_bytes[_result(folder, key)]]
 
     def summary(key: str) -> dict[str, Any]:
         with store.open_input(_result(folder, key)) as stream, np.load(stream) as arrays:
@@ -83,7 +84,7 @@ def _keep_features(folder: str, block: str, features: pd.DataFrame) -> str:
         hashed.update("\0".join(column).encode() if is_text else column.to_numpy(np.int64).tobytes())
         hashed.update(b"\1")
     digest = hashed.hexdigest()[:32]
-    if not store.exists(_table(folder, digest)):
+    if not store.sizes([_table(folder, digest)])[_table(folder, digest)]:
         store.write_table(_table(folder, digest), features[list(FEATURE_COLUMNS)])
     while len(_last) >= 16:
         _last.pop(next(iter(_last)))

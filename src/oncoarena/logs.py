@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
 from typing import TextIO
 
+from oncoarena import store
 from oncoarena.errors import InputError
 
 
@@ -42,3 +44,19 @@ def log_to(path: str) -> Iterator[TextIO]:
         sys.stderr.flush()
         os.close(log)
         os.close(terminal)
+
+
+def failed_logs(snakemake_log: str, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the log of each job that failed on another machine, and its text.
+
+    Parameters: ``snakemake_log`` the path of Snakemake's own log, which names them; ``prefix`` where logs are stored.
+    A job that was stopped before it could store its log has an explanation for text.
+    """
+    with open(snakemake_log, encoding="utf-8", errors="replace") as stream:
+        told = [line for line in stream if "(check log file(s) for error details)" in line]
+    for uri in dict.fromkeys(re.findall(rf"{re.escape(prefix)}\S+", "".join(told))):
+        if store.exists(uri):
+            with store.open_input(uri) as log:
+                yield uri, log.read().decode("utf-8", errors="replace")
+        else:
+            yield uri, "the job was stopped before it stored its log; the reason that was given is above"

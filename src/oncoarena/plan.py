@@ -53,16 +53,6 @@ def made_by_rules(study: Study) -> list[str]:
     return [f"resources/{name}" for name in (*DEMO_FILES, *simulated_files(study))]
 
 
-def local_inputs(plan: AssayPlan) -> list[str]:
-    """Local files that Snakemake tracks as inputs of an assay's extraction.
-
-    Objects named in the sample sheet are not listed: a study may have a million, and the library reads them
-    where they are.
-    """
-    named = [uri for uri in (plan.matrix, plan.annotation, *plan.files().values()) if uri is not None]
-    return [uri for uri in named if not store.is_remote(uri)]
-
-
 def most_shards(study: Study) -> int:
     """Return how many extraction jobs an assay may have: ``MOST_SHARDS`` shared among those read object by object."""
     return max(1, MOST_SHARDS // max(1, sum(plan.column is not None for plan in study.assays)))

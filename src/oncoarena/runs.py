@@ -75,7 +75,7 @@ def run_part(
     the thread caps and determinism flags of its framework; see ``training``. With ``refit`` the models are
     not those that compete but those of its purpose (see ``refits``), and the predictions have its column too.
     Models that compete are also asked for raw probabilities and attributions, unless ``explain`` is False; the
-    latter go to attributions.parquet (see ``explaining``).
+    latter go to attributions.parquet (see ``explaining``), which then has no rows.
     Every finished model is kept below ``<uri>/kept`` until run.json is written, so that another attempt after an
     interruption trains only the others, to the same result (see ``checkpoints``).
     Returns the content of run.json. Raises InputError if training failed; its log says why.
@@ -137,7 +137,7 @@ def run_part(
     store.write_table(
         store.join(uri, "predictions.parquet"), pd.concat(tables, ignore_index=True) if tables else empty
     )
-    if explain:
+    if refit is None:
         store.write_table(store.join(uri, "attributions.parquet"), _join_attributions(attributions))
     run = {
         "hypothesis": spec.id,

@@ -83,8 +83,6 @@ class Study:
     """Bytes that one extraction job reads, 10^9: it ends with the object that reaches this."""
     on_bad_sample: str = "stop"
     """What an object that cannot be read does to the study: stop it, or exclude its sample."""
-    dask_scheduler: str | None = None
-    """Address of a Dask cluster that extraction uses instead of starting one for each job."""
     simulate: Mapping[str, Any] | None = None
 
     def hypothesis(self, name: str) -> HypothesisSpec:
@@ -193,7 +191,6 @@ def read_study(
         splits=splits,
         hypotheses=specs,
         thresholds=thresholds,
-        dask_scheduler=content.get("compute", {}).get("dask", {}).get("scheduler"),
         external=tuple(External(**{"title": item["id"], **item}) for item in content.get("external", [])),
         **{
             key: tuple(content[key]) if isinstance(content[key], list) else content[key]

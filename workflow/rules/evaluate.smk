@@ -3,30 +3,31 @@
 
 rule evaluate:
     input:
-        samples=f"{RESULTS}/samples.parquet",
-        splits=f"{RESULTS}/splits.parquet",
-        assays=[f"{RESULTS}/blocks/{item.name}.json" for item in STUDY.assays],
+        samples=result("samples.parquet"),
+        splits=result("splits.parquet"),
+        assays=[result(f"blocks/{item.name}.json") for item in STUDY.assays],
         predictions=run_files("predictions.parquet"),
+        attributions=run_files("attributions.parquet"),
         runs=run_files("run.json"),
         refits=[
-            f"{RESULTS}/runs/{name}/{file}"
+            result(f"runs/{name}/{file}")
             for name in plan.refit_runs(STUDY)
             for file in ("run.json", "predictions.parquet")
         ],
-        endpoint=f"{RESULTS}/endpoint.json",
-        external=[item.predictions for item in STUDY.external],
+        endpoint=result("endpoint.json"),
+        external=[given(item.predictions) for item in STUDY.external],
     output:
-        **{name: f"{RESULTS}/{name}.parquet" for name in plan.TABLES},
-        predictions=f"{RESULTS}/predictions.parquet",
+        **{name: result(f"{name}.parquet") for name in plan.TABLES},
+        predictions=result("predictions.parquet"),
     log:
-        f"{RESULTS}/logs/evaluate.log",
+        record("logs/evaluate.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate.tsv"
+        record("benchmarks/evaluate.tsv")
     conda:
         "../envs/oncoarena.yaml"
-    threads: 2
+    threads: resources.EVALUATE.threads
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        **asks(resources.EVALUATE),
     params:
         study=STUDY.referee(),
         code=code("oncoarena.results"),

@@ -4,17 +4,21 @@
 # Which samples make a shard depends on the sizes of their objects, known only when the sheet is.
 checkpoint plan_shards:
     input:
-        f"{RESULTS}/samples.parquet",
+        result("samples.parquet"),
     output:
-        f"{RESULTS}/shards/{{assay}}/shards.json",
+        result("shards/{assay}/shards.json"),
     log:
-        f"{RESULTS}/logs/plan_shards/{{assay}}.log",
+        record("logs/plan_shards/{assay}.log"),
     localrule: True
     conda:
         "../envs/oncoarena.yaml"
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
-        limits={"shard_samples": STUDY.shard_samples, "shard_gb": STUDY.shard_gb},
+        limits={
+            "shard_samples": STUDY.shard_samples,
+            "shard_gb": STUDY.shard_gb,
+            "most_shards": plan.most_shards(STUDY),
+        },
         code=code("oncoarena.plan"),
     script:
         "../scripts/plan_shards.py"
@@ -22,26 +26,22 @@ checkpoint plan_shards:
 
 rule extract:
     input:
-        samples=f"{RESULTS}/samples.parquet",
-        shards=f"{RESULTS}/shards/{{assay}}/shards.json",
-        files=lambda wildcards: plan.local_inputs(STUDY.assay(wildcards.assay)),
+        samples=result("samples.parquet"),
+        shards=result("shards/{assay}/shards.json"),
+        files=lambda wildcards: [
+            given(uri) for uri in reach.tracked(STUDY.assay(wildcards.assay))
+        ],
     output:
-        f"{RESULTS}/shards/{{assay}}/{{shard}}/receipt.json",
+        result("shards/{assay}/{shard}/receipt.json"),
     log:
-        f"{RESULTS}/logs/extract/{{assay}}.{{shard}}.log",
+        record("logs/extract/{assay}.{shard}.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/extract/{{assay}}.{{shard}}.tsv"
+        record("benchmarks/extract/{assay}.{shard}.tsv")
     conda:
         "../envs/oncoarena.yaml"
-    threads: lambda wildcards: 1 if STUDY.assay(wildcards.assay).matrix else 8
+    threads: lambda wildcards, input: extraction(wildcards, input).threads
     resources:
-        # A matrix is in memory as a whole; of objects only what each worker has at hand.
-        mem_mb=lambda wildcards, input, threads, attempt: attempt
-        * max(
-            1500 * threads,
-            4000,
-            int(20 * input.size_mb) if STUDY.assay(wildcards.assay).matrix else 0,
-        ),
+        **asks(extraction),
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
         on_bad_sample=STUDY.on_bad_sample,
@@ -55,19 +55,19 @@ rule extract:
 rule freeze:
     input:
         lambda wildcards: [
-            f"{RESULTS}/shards/{wildcards.assay}/{shard}/receipt.json"
+            result(f"shards/{wildcards.assay}/{shard}/receipt.json")
             for shard in range(len(shards_of(wildcards.assay)))
         ],
     output:
-        f"{RESULTS}/blocks/{{assay}}.json",
+        result("blocks/{assay}.json"),
     log:
-        f"{RESULTS}/logs/freeze/{{assay}}.log",
+        record("logs/freeze/{assay}.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/freeze/{{assay}}.tsv"
+        record("benchmarks/freeze/{assay}.tsv")
     conda:
         "../envs/oncoarena.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * 4000,
+        **asks(resources.FREEZE),
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
         code=code("oncoarena.freezing"),

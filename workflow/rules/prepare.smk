@@ -3,10 +3,10 @@
 
 rule fetch_srbct:
     output:
-        samples="resources/srbct/samples.tsv",
-        matrix="resources/srbct/expression.tsv.gz",
+        samples=made("resources/srbct/samples.tsv"),
+        matrix=made("resources/srbct/expression.tsv.gz"),
     log:
-        "resources/logs/fetch_srbct.log",
+        local("resources/logs/fetch_srbct.log"),
     localrule: True
     conda:
         "../envs/oncoarena.yaml"
@@ -19,10 +19,10 @@ rule fetch_srbct:
 
 use rule fetch_srbct as fetch_nci60 with:
     output:
-        samples="resources/nci60/samples.tsv",
-        matrix="resources/nci60/expression.parquet",
+        samples=made("resources/nci60/samples.tsv"),
+        matrix=made("resources/nci60/expression.parquet"),
     log:
-        "resources/logs/fetch_nci60.log",
+        local("resources/logs/fetch_nci60.log"),
     params:
         cohort="nci60",
         code=code("oncoarena.demo"),
@@ -32,14 +32,16 @@ if STUDY.simulate is not None:
 
     rule simulate:
         output:
-            [f"resources/{name}" for name in plan.simulated_files(STUDY)],
+            [made(f"resources/{name}") for name in plan.simulated_files(STUDY)],
         log:
-            f"{RESULTS}/logs/simulate.log",
+            record("logs/simulate.log"),
         benchmark:
-            f"{RESULTS}/benchmarks/simulate.tsv"
+            record("benchmarks/simulate.tsv")
         conda:
             "../envs/oncoarena.yaml"
-        threads: 8
+        threads: resources.SIMULATE.threads
+        resources:
+            **asks(resources.SIMULATE),
         params:
             request=dict(STUDY.simulate),
             code=code(
@@ -51,13 +53,14 @@ if STUDY.simulate is not None:
 
 rule check_samples:
     input:
-        STUDY.samples,
+        given(STUDY.samples),
     output:
-        f"{RESULTS}/samples.parquet",
+        result("samples.parquet"),
     log:
-        f"{RESULTS}/logs/check_samples.log",
+        record("logs/check_samples.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/check_samples.tsv"
+        record("benchmarks/check_samples.tsv")
+    localrule: True
     conda:
         "../envs/oncoarena.yaml"
     params:

@@ -3,37 +3,39 @@
 
 rule report:
     input:
-        samples=f"{RESULTS}/samples.parquet",
-        splits=f"{RESULTS}/splits.parquet",
+        samples=result("samples.parquet"),
+        splits=result("splits.parquet"),
         runs=run_files("run.json"),
-        endpoint=f"{RESULTS}/endpoint.json",
-        assays=[f"{RESULTS}/blocks/{item.name}.json" for item in STUDY.assays],
-        tables=[f"{RESULTS}/{name}.parquet" for name in plan.TABLES],
+        endpoint=result("endpoint.json"),
+        assays=[result(f"blocks/{item.name}.json") for item in STUDY.assays],
+        tables=[result(f"{name}.parquet") for name in plan.TABLES],
         benchmarks=lambda wildcards: [
-            f"{RESULTS}/benchmarks/{name}.tsv"
+            result(f"benchmarks/{name}.tsv")
             for name in plan.benchmarks(
                 STUDY, {item.name: len(shards_of(item.name)) for item in STUDY.assays}
             )
         ],
     output:
         report=report(
-            f"{RESULTS}/report.html",
+            result("report.html"),
             category="Evaluation",
             caption="../report/report.rst",
         ),
-        pdf=f"{RESULTS}/report.pdf",
+        pdf=result("report.pdf"),
         # Written after all else of the export, for which it vouches.
-        export=f"{RESULTS}/export/ro-crate-metadata.json",
+        export=result("export/ro-crate-metadata.json"),
     log:
-        f"{RESULTS}/logs/report.log",
+        record("logs/report.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/report.tsv"
+        record("benchmarks/report.tsv")
     conda:
         "../envs/oncoarena.yaml"
+    resources:
+        **asks(resources.REPORT),
     params:
         study=STUDY.referee(),
         config=config,
-        command=f"snakemake --cores all --configfile {' '.join(map(str, workflow.configfiles))}",
+        command=COMMAND,
         code=code("oncoarena.results"),
     script:
         "../scripts/report.py"

@@ -3,18 +3,20 @@
 
 rule split:
     input:
-        samples=f"{RESULTS}/samples.parquet",
+        samples=result("samples.parquet"),
         # A sample that could not be read takes no part in any split.
-        assays=[f"{RESULTS}/blocks/{item.name}.json" for item in STUDY.assays],
+        assays=[result(f"blocks/{item.name}.json") for item in STUDY.assays],
     output:
-        splits=f"{RESULTS}/splits.parquet",
-        receipt=f"{RESULTS}/splits/receipt.json",
+        splits=result("splits.parquet"),
+        receipt=result("splits/receipt.json"),
     log:
-        f"{RESULTS}/logs/split.log",
+        record("logs/split.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/split.tsv"
+        record("benchmarks/split.tsv")
     conda:
         "../envs/oncoarena.yaml"
+    resources:
+        **asks(resources.SPLIT),
     params:
         plan=dataclasses.asdict(STUDY.splits),
         min_patients=STUDY.splits.min_patients(),
@@ -28,9 +30,9 @@ rule split:
 # training, not even an ancient one: Snakemake looks for no other change of a job behind one that will run.
 rule seal_endpoint:
     output:
-        f"{RESULTS}/endpoint.json",
+        result("endpoint.json"),
     log:
-        f"{RESULTS}/logs/seal_endpoint.log",
+        record("logs/seal_endpoint.log"),
     priority: 100
     localrule: True
     conda:

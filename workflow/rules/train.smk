@@ -4,25 +4,24 @@
 
 rule train:
     input:
-        splits=f"{RESULTS}/splits/receipt.json",
+        splits=result("splits/receipt.json"),
         assays=lambda wildcards: [
-            f"{RESULTS}/blocks/{name}.json"
+            result(f"blocks/{name}.json")
             for name in STUDY.assays_of(spec_of(wildcards))
         ],
     output:
-        predictions=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/predictions.parquet",
-        run=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/run.json",
+        predictions=result("runs/{hypothesis}/{part}/predictions.parquet"),
+        attributions=result("runs/{hypothesis}/{part}/attributions.parquet"),
+        run=result("runs/{hypothesis}/{part}/run.json"),
     log:
-        f"{RESULTS}/logs/train/{{hypothesis}}.{{part}}.log",
+        record("logs/train/{hypothesis}.{part}.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/train/{{hypothesis}}.{{part}}.tsv"
+        record("benchmarks/train/{hypothesis}.{part}.tsv")
     conda:
         "../envs/oncoarena.yaml"
     threads: lambda wildcards: spec_of(wildcards).resources.threads
     resources:
-        mem_mb=lambda wildcards, attempt: attempt * spec_of(wildcards).resources.mem_mb,
-        gpu=lambda wildcards: spec_of(wildcards).resources.gpu,
-        runtime=lambda wildcards: spec_of(wildcards).resources.runtime,
+        **asks(training),
     params:
         # What decides the result: an edit of any of these, and of no other hypothesis, trains it again.
         # Snakemake compares params of plain types only and silently skips objects: hence asdict.
@@ -30,6 +29,7 @@ rule train:
         seed=STUDY.seed,
         n_parts=STUDY.splits.parts,
         save_models=STUDY.save_models,
+        explain=STUDY.explain,
         refit=None,
         code=lambda wildcards: code(
             "oncoarena.training", spec_of(wildcards).training.module
@@ -43,17 +43,18 @@ rule train:
 
 use rule train as train_again with:
     output:
-        predictions=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/{{purpose}}/predictions.parquet",
-        run=f"{RESULTS}/runs/{{hypothesis}}/{{part}}/{{purpose}}/run.json",
+        predictions=result("runs/{hypothesis}/{part}/{purpose}/predictions.parquet"),
+        run=result("runs/{hypothesis}/{part}/{purpose}/run.json"),
     log:
-        f"{RESULTS}/logs/train_again/{{hypothesis}}.{{part}}.{{purpose}}.log",
+        record("logs/train_again/{hypothesis}.{part}.{purpose}.log"),
     benchmark:
-        f"{RESULTS}/benchmarks/train_again/{{hypothesis}}.{{part}}.{{purpose}}.tsv"
+        record("benchmarks/train_again/{hypothesis}.{part}.{purpose}.tsv")
     params:
         spec=lambda wildcards: dataclasses.asdict(spec_of(wildcards).training),
         seed=STUDY.seed,
         n_parts=STUDY.splits.parts,
         save_models=False,
+        explain=False,
         refit=lambda wildcards: dataclasses.asdict(
             STUDY.refit(spec_of(wildcards), wildcards.purpose)
         ),

@@ -1,7 +1,6 @@
 """Judge all hypotheses: unpack `snakemake`, call one library function."""
 
-from pathlib import Path
-
+from oncoarena import store
 from oncoarena.logs import log_to
 from oncoarena.results import evaluate
 
@@ -15,6 +14,6 @@ with log_to(snakemake.log[0]):
         endpoint_uri=snakemake.input.endpoint,
         assay_receipts=list(snakemake.input.assays),
         threads=snakemake.threads,
-        results=str(Path(snakemake.output.evaluation).parent),
+        results=store.parent(snakemake.output.evaluation),
         **snakemake.params.study,
     )

@@ -1,7 +1,6 @@
 """Render the report from the tables: unpack `snakemake`, call one library function."""
 
-from pathlib import Path
-
+from oncoarena import store
 from oncoarena.logs import log_to
 from oncoarena.results import write_report
 
@@ -11,7 +10,7 @@ with log_to(snakemake.log[0]):
         endpoint_uri=snakemake.input.endpoint,
         assay_uris=list(snakemake.input.assays),
         benchmark_uris=list(snakemake.input.benchmarks),
-        results=str(Path(snakemake.output.report).parent),
+        results=store.parent(snakemake.output.report),
         config=snakemake.params.config,
         command=snakemake.params.command,
         **snakemake.params.study,

@@ -1,7 +1,5 @@
 """Decide the splits: unpack `snakemake`, call one library function for each table."""
 
-from pathlib import Path
-
 from oncoarena import store
 from oncoarena.freezing import admitted_samples
 from oncoarena.logs import log_to
@@ -13,5 +11,5 @@ with log_to(snakemake.log[0]):
     samples = admitted_samples(listed, list(snakemake.input.assays), needs.min_patients)
     splits = make_splits(samples, SplitPlan(**needs.plan))
     store.write_table(snakemake.output.splits, splits)
-    folder = str(Path(snakemake.output.receipt).parent)
+    folder = store.parent(snakemake.output.receipt)
     write_splits(samples, splits, needs.covariates, folder)

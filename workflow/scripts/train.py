@@ -1,7 +1,6 @@
 """Train one hypothesis on one part of the splits: unpack `snakemake`, call one library function."""
 
-from pathlib import Path
-
+from oncoarena import store
 from oncoarena.logs import log_to
 from oncoarena.refits import Refit
 from oncoarena.runs import run_part
@@ -17,7 +16,8 @@ with log_to(snakemake.log[0]):
         study_seed=snakemake.params.seed,
         threads=snakemake.threads,
         gpu=snakemake.resources.gpu,
-        uri=str(Path(snakemake.output.run).parent),
+        uri=store.parent(snakemake.output.run),
         save_models=snakemake.params.save_models,
+        explain=snakemake.params.explain,
         refit=Refit(**snakemake.params.refit) if snakemake.params.refit else None,
     )

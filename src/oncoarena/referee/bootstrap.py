@@ -66,8 +66,8 @@ def percentile_interval(replicates: np.ndarray, n_units: float = np.inf) -> tupl
     """Take the central ``CONFIDENCE`` part of bootstrap replicates (n_replicates,).
 
     With ``n_units``, the patients of the smallest class, the part is larger by what Student's t has more than the
-    normal distribution and a variance over n - 1 more than one over n. NaN where more than a tenth of the replicates are
-    undefined: the rest would be a chosen sample.
+    normal distribution and a variance over n - 1 more than one over n. NaN where more than a tenth of the replicates
+    are undefined: the rest would be a chosen sample.
     Source: Efron and Tibshirani 1993, doi:10.1201/9780429246593; Hesterberg 2015, doi:10.1080/00031305.2015.1089789.
     """
     defined = replicates[np.isfinite(replicates)]
