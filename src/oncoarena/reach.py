@@ -48,9 +48,9 @@ def refuse_out_of_reach(study: Study) -> None:
     columns = [item.column for item in study.assays if item.column is not None]
     if study.simulate is not None and columns:
         raise InputError(
-            f"simulate: the files of single samples (column {columns[0]}) lie on the machine that makes them, where jobs "
-            "on other machines do not see them; make the cohort here (oncoarena simulate), copy it to s3:// and name its "
-            "sheet under samples, or run this study with --cores"
+            f"simulate: the files of single samples (column {columns[0]}) lie on the machine that makes them, where "
+            "jobs on other machines do not see them; make the cohort here (oncoarena simulate), copy it to s3:// and "
+            "name its sheet under samples, or run this study with --cores"
         )
 
 
