@@ -23,7 +23,7 @@ AT_SENSITIVITY = tuple(f"specificity_at_{100 * s:.0f}_sensitivity" for s in metr
 
 LEAST_BEYOND = 1.5
 """Samples that a level must leave beyond its threshold: 98 % need 75 negatives. Where one alone decides, a 95 %
-interval held the true value in 75 to 83 % of simulated cohorts (bench/coverage.py)."""
+interval held the true value in 75 to 83 % of simulated cohorts (bench/intervals.py)."""
 
 
 def metric_names(n_classes: int) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """How often the referee's 95 % intervals hold the true value, over simulated cohorts.
 
-    python bench/coverage.py [--cohorts 1000] [--bootstrap 500]
+    python bench/intervals.py [--cohorts 1000] [--bootstrap 500]
 
 Scores of the two classes are normal, d' apart, and turned into calibrated probabilities; cohorts differ in size, share
 of positives and d'. The truth is the metric of 400,000 patients. Printed is the share of cohorts whose interval
