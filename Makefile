@@ -13,7 +13,7 @@ help:
 	@echo "make run     run the demo study (STUDY=config/studies/nci60.yaml for another); CORES=2 to limit"
 	@echo "make test    run the whole test suite"
 	@echo "make lint    ruff, snakefmt and snakemake --lint"
-	@echo "make bench   measure the matrix reader and one fit of every hypothesis"
+	@echo "make bench   measure readers, referee and one fit of every hypothesis (peers: docs/benchmarks.md)"
 	@echo "make clean   remove results, logs and the virtual environment"
 
 $(BIN)/python:
@@ -51,6 +51,8 @@ lint: $(VENV)/test.stamp
 
 bench: $(VENV)/test.stamp
 	$(BIN)/python bench/read_matrix.py
+	$(BIN)/python bench/extraction.py --samples 8
+	$(BIN)/python bench/evaluate.py
 	$(BIN)/snakemake --cores $(CORES) --quiet all results/srbct/splits/receipt.json results/srbct/blocks/expression.json
 	$(BIN)/python bench/claims.py
 
