@@ -30,9 +30,9 @@ FORMS = {
     "tsv": text().encode(),
     "csv": text(separator=",").encode(),
     "semicolons": text(separator=";").encode(),
-    "gzip": gzip.compress(text().encode()),
+    "gzip": gzip.compress(text().encode(), mtime=0),
     "bgzip, many members": b"".join(
-        gzip.compress(line) for line in text().encode().splitlines(keepends=True)
+        gzip.compress(line, mtime=0) for line in text().encode().splitlines(keepends=True)
     ),
     "windows line ends": text().replace("\n", "\r\n").encode(),
     "byte order mark": text().encode("utf-8-sig"),
@@ -51,7 +51,7 @@ FORMS = {
     "trailing delimiter in the header": text().replace("\n", "\t\n", 1).encode(),
     "samples x genes": text("samples_x_genes").encode(),
     "samples x genes, header of R": text("samples_x_genes", ",").replace("id,", "", 1).encode(),
-    "samples x genes, gzip": gzip.compress(text("samples_x_genes").encode()),
+    "samples x genes, gzip": gzip.compress(text("samples_x_genes").encode(), mtime=0),
     "parquet with an index": parquet(frame()),
     "parquet with an unnamed index, samples x genes": parquet(frame("samples_x_genes")),
     "parquet with a column of ids": parquet(frame().rename_axis("id").reset_index()),
@@ -221,9 +221,12 @@ REFUSED = {
     "old Mac line ends": (text().replace("\n", "\r"), "carriage return"),
     "an Excel workbook": (b"PK\x03\x04" + bytes(100), "Excel"),
     "a damaged HDF5 file": (b"\x89HDF\r\n\x1a\n" + bytes(100), "cannot be read as AnnData"),
-    "a truncated gzip": (gzip.compress(text().encode())[:-9], "truncated or damaged"),
-    "a gzip of wrong checksum": (gzip.compress(text().encode())[:-8] + bytes(8), "truncated or damaged"),
-    "a gzip with a tail": (gzip.compress(text().encode()) + b"tail", "truncated or damaged"),
+    "a truncated gzip": (gzip.compress(text().encode(), mtime=0)[:-9], "truncated or damaged"),
+    "a gzip of wrong checksum": (
+        gzip.compress(text().encode(), mtime=0)[:-8] + bytes(8),
+        "truncated or damaged",
+    ),
+    "a gzip with a tail": (gzip.compress(text().encode(), mtime=0) + b"tail", "truncated or damaged"),
     "a truncated Parquet": (parquet(frame())[:-20], "cannot be read as Parquet"),
     "Parquet's magic only": (b"PAR1", "cannot be read as Parquet"),
     "Parquet without ids": (parquet(frame().reset_index(drop=True)), "no column of strings"),
