@@ -243,7 +243,8 @@ def test_run_part__explaining_changes_no_prediction(study):
     assert plain.columns.tolist() == columns
     pd.testing.assert_frame_equal(explained[columns], plain, check_exact=True)
     assert record["attribution"] is None
-    assert not path.exists()
+    table = pd.read_parquet(path)
+    assert (table.columns.tolist(), len(table)) == (KEYS, 0)
 
 
 def test_run_part__hypothesis_that_offers_neither_leaves_an_empty_table(study):
