@@ -65,10 +65,11 @@ def test_gram__centre_and_scale_equal_standardising_before():
 
 def test_gram__a_sample_of_length_zero_is_like_nothing():
     x = np.zeros((1, 4))
-    linear, cosine, rbf, arc_cosine = gram(x, np.ones((2, 4)), kinds=KERNELS, gamma=0.5)
+    linear, cosine, rbf, arc_cosine, squared_cosine = gram(x, np.ones((2, 4)), kinds=KERNELS, gamma=0.5)
     assert not linear.any()
     assert not cosine.any()
     assert not arc_cosine.any()
+    assert not squared_cosine.any()
     np.testing.assert_allclose(rbf, np.exp(-2.0))
 
 

@@ -7,6 +7,7 @@ own * x + pair * y with two numbers a pair of samples; x times it sums over the 
 import numpy as np
 from scipy.special import erf
 
+from oncoarena.fitting.shared_factors import SharedFactors
 from oncoarena.kernels.gram import TILE_VALUES, from_linear, gram
 
 
@@ -17,15 +18,17 @@ def path_gradient(
 
     "linear" and "cosine" are inner products: a feature has the product of its two values. "arc_cosine" is
     homogeneous of degree 1, so the gradient at x is that of the whole way (Euler). "rbf" is integrated in closed
-    form. All are integrated gradients but "cosine", which does not change on the way once it has left 0.
+    form. All are integrated gradients but "cosine" and its square, which do not change on the way once they have left
+    0; the square has the cosine times what the cosine has.
     """
     nothing = np.zeros(linear.shape)
     if kind == "linear":
         return nothing, np.ones(linear.shape)
     x_lengths, y_lengths = np.sqrt(x_squares)[:, None], np.sqrt(y_squares)[None, :]
-    if kind == "cosine":
+    if kind in ("cosine", "squared_cosine"):
         lengths = x_lengths * y_lengths
-        return nothing, np.divide(1.0, lengths, out=nothing.copy(), where=lengths > 0)
+        pair = np.divide(1.0, lengths, out=nothing.copy(), where=lengths > 0)
+        return nothing, pair if kind == "cosine" else linear * pair**2
     if kind == "arc_cosine":
         cosine = from_linear(linear, x_squares, y_squares, "cosine")
         angle = np.arccos(cosine)
@@ -51,12 +54,14 @@ def kernel_contributions(
     gamma: float,
     centre: np.ndarray,
     scale: np.ndarray,
+    factors: SharedFactors | None = None,
     device: str = "cpu",
 ) -> np.ndarray:
     """Attribute the sum over kernels and ``y`` of similarity x coefficient to the features of ``x``.
 
     Parameters: ``x`` (n, p) and ``y`` (m, p), ``gamma``, ``centre``, ``scale`` and ``device`` as in
-    ``kernels.gram.gram``; ``coefficients`` kernel -> (m,).
+    ``kernels.gram.gram``; ``coefficients`` kernel -> (m,); ``factors`` of ``y``, taken out of both before they are
+    compared.
     Returns (n, p) float32; a row sums to what the kernels give for the sample less what they give for ``centre``.
     """
     (linear,) = gram(x, y, centre=centre, scale=scale, device=device)
@@ -69,13 +74,21 @@ def kernel_contributions(
     x_squares, y_squares = (
         sum((standardised(values, columns) ** 2).sum(axis=1) for columns in tiles) for values in (x, y)
     )
+    compared = linear, x_squares, y_squares
+    if factors is not None:
+        compared = factors.remove(*compared)
     own, pair = np.zeros(len(x)), np.zeros(linear.shape)
     for kind, of_samples in coefficients.items():
-        by_own, by_pair = path_gradient(linear, x_squares, y_squares, kind, gamma)
+        by_own, by_pair = path_gradient(*compared, kind, gamma)
         own += by_own @ of_samples
         pair += by_pair * of_samples
     out = np.empty(x.shape, dtype=np.float32)
     for columns in tiles:
-        x_tile = standardised(x, columns)
-        out[:, columns] = x_tile * (own[:, None] * x_tile + pair @ standardised(y, columns))
+        x_tile, y_tile = standardised(x, columns), standardised(y, columns)
+        gradient = own[:, None] * x_tile + pair @ y_tile
+        if factors is not None:
+            # The factors' directions are y_tile.T @ projection; x and y lose their amounts along them.
+            amounts = own[:, None] * (linear @ factors.projection) + pair @ factors.amounts
+            gradient -= amounts @ (y_tile.T @ factors.projection).T
+        out[:, columns] = x_tile * gradient
     return out

@@ -1,0 +1,181 @@
+"""Candidates of a multi-kernel model: every way to see the blocks x kernel x penalty, each fitted in closed form."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from oncoarena.cohort import LabelledCohort
+from oncoarena.fitting.kernel_parts import Part
+from oncoarena.fitting.kernel_ridge import Landmarks, describe_by_landmarks, ridge_path, sample_weights
+from oncoarena.fitting.shared_factors import SharedFactors, fit_shared_factors
+from oncoarena.fitting.views import View, fit_views, offers_shares
+from oncoarena.kernels.gram import from_linear, gram, median_gamma
+
+Source = tuple[str, str, bool]
+"""Block, view, and whether its shared factors are taken out."""
+
+# A kernel that varies less than this share of its largest value says nothing.
+CONSTANT_KERNEL = 1e-12
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is tried; see ``patient_similarity.Config``."""
+
+    views: Sequence[str]
+    kernels: Sequence[str]
+    penalties: tuple[float, ...]
+    class_weights: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One kernel x penalty x class weighting, fitted in closed form."""
+
+    name: dict
+    sources: dict[Source, float]
+    """What the kernel of each part was multiplied with before the sum."""
+    coefficients: np.ndarray
+    """(n_compared, n_classes)."""
+    constant: np.ndarray
+    """(n_classes,) what the coefficients give to the mean training sample."""
+    scores: np.ndarray
+    """(n_train, n_classes) leave-patient-out scores, as differences from the class frequencies."""
+
+
+@dataclass(frozen=True)
+class KernelSum:
+    """A sum of kernels of unit trace, and what each source was multiplied with."""
+
+    kernel: np.ndarray | float = 0.0
+    factors: dict[Source, float] | None = None
+
+    def plus(self, kernel: np.ndarray, source: Source, factor: float) -> "KernelSum":
+        """Add one more."""
+        return KernelSum(self.kernel + kernel, (self.factors or {}) | {source: factor})
+
+    def mean(self, compared: np.ndarray | None) -> tuple[dict[Source, float], np.ndarray | Landmarks]:
+        """Return the factors and the kernel of the mean, described by landmarks where there are any."""
+        n_summed = len(self.factors)
+        kernel = self.kernel / n_summed
+        factors = {source: factor / n_summed for source, factor in self.factors.items()}
+        return factors, kernel if compared is None else describe_by_landmarks(kernel, compared)
+
+
+class CandidateFits:
+    """Fits the candidates view by view, so that few kernels are in memory at a time."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        train: LabelledCohort,
+        targets: np.ndarray,
+        groups: np.ndarray,
+        compared: np.ndarray | None,
+        device: str,
+    ):
+        """``compared`` are the rows of the landmarks; None compares all samples with all."""
+        self.grid, self.train, self.targets, self.groups = grid, train, targets, groups
+        self.compared, self.device = compared, device
+        self.parts: dict[Source, Part] = {}
+        """What was seen, without coefficients."""
+        self.prepared: dict[tuple[str, str], np.ndarray] = {}
+        """(block, preparation of the view) -> training samples as ``View.prepare`` gives them."""
+
+    def __iter__(self) -> Iterator[Candidate]:
+        views = {}
+        for name, block in self.train.blocks.items():
+            has_shares = "share" in self.grid.views and offers_shares(block.values)
+            views[name] = fit_views(block.values, [k for k in self.grid.views if k != "share" or has_shares])
+        over_all: dict[tuple[str, bool], KernelSum] = {}
+        for view_kind in self.grid.views:
+            over_blocks: dict[tuple[str, bool], KernelSum] = {}
+            for name, of_kinds in views.items():
+                view = of_kinds.get(view_kind)
+                if view is not None and view.factor.any():
+                    yield from self._of_view(name, view, over_blocks, over_all)
+            yield from self._of_sums(over_blocks, view_kind)
+        yield from self._of_sums(over_all, "+")
+
+    def _of_view(
+        self, block: str, view: View, *sums: dict[tuple[str, bool], KernelSum]
+    ) -> Iterator[Candidate]:
+        """Candidates of one view of a block, and the same without the factors that its samples share."""
+        key = block, view.preparation
+        if key not in self.prepared:
+            self.prepared[key] = view.prepare(self.train.blocks[block].values)
+        x = self.prepared[key]
+        plain = Part(block, view, 1.0, None, {})
+        landmarks = x if self.compared is None else x[self.compared]
+        (linear,) = gram(landmarks, landmarks, device=self.device, **plain.scaling)
+        shared = fit_shared_factors(linear, int(np.count_nonzero(view.factor)))
+        for factors in (None,) if shared is None else (None, shared):
+            source = block, view.kind, factors is not None
+            # Sums of what is left are over all blocks: one without factors enters them as it is.
+            enters = (False, True) if shared is None else (source[2],)
+            self.parts[source], kernels = self._kernels(plain, factors, linear, x, landmarks)
+            for kind, kernel in zip(self.grid.kernels, kernels, strict=True):
+                size = np.abs(kernel).max()
+                described = kernel if self.compared is None else describe_by_landmarks(kernel, self.compared)
+                variance = centred_variance(described)
+                if variance <= CONSTANT_KERNEL * size:
+                    continue
+                # Unit trace after centring: penalties mean the same, and blocks have equal shares.
+                kernel /= variance
+                described = kernel if self.compared is None else described.over(variance)
+                name = {"block": block, "view": view.kind, "kernel": kind, "less_factors": source[2]}
+                yield from self._fits(name, {source: 1.0 / variance}, described)
+                for total in sums:
+                    for is_less in enters:
+                        so_far = total.get((kind, is_less), KernelSum())
+                        total[kind, is_less] = so_far.plus(kernel, source, 1.0 / variance)
+
+    def _kernels(
+        self,
+        plain: Part,
+        factors: SharedFactors | None,
+        linear: np.ndarray,
+        x: np.ndarray,
+        landmarks: np.ndarray,
+    ) -> tuple[Part, Iterator[np.ndarray]]:
+        """Compare all training samples ``x`` with the ``landmarks``: the part, and each kernel in turn."""
+        squares = np.diag(linear)
+        among = linear, squares, squares
+        if factors is not None:
+            among = factors.remove(*among)
+        part = replace(plain, factors=factors, gamma=median_gamma(among[0]), coefficients={})
+        if self.compared is None:
+            return part, (from_linear(*among, kind, part.gamma) for kind in self.grid.kernels)
+        return part, part.similarities(x, landmarks, self.grid.kernels, self.device)
+
+    def _of_sums(self, sums: dict[tuple[str, bool], KernelSum], view: str) -> Iterator[Candidate]:
+        """Candidates of sums over blocks, or over blocks and views, that are none of those before."""
+        for (kind, is_less), summed in sums.items():
+            n_views = len({source[1] for source in summed.factors})
+            has_factors = any(source[2] for source in summed.factors)
+            if n_views < 2 if view == "+" else len(summed.factors) < 2:
+                continue
+            if has_factors == is_less:
+                name = {"block": "+", "view": view, "kernel": kind, "less_factors": is_less}
+                yield from self._fits(name, *summed.mean(self.compared))
+
+    def _fits(
+        self, name: dict, sources: dict[Source, float], kernel: np.ndarray | Landmarks
+    ) -> Iterator[Candidate]:
+        for weighting in self.grid.class_weights:
+            weights = sample_weights(self.targets, weighting)
+            if weighting == "balanced" and "uniform" in self.grid.class_weights and np.ptp(weights) < 1e-12:
+                # Classes of one size: the same fit as "uniform".
+                continue
+            fits = ridge_path(kernel, self.targets, weights, self.groups, self.grid.penalties)
+            for penalty, fitted in zip(self.grid.penalties, fits, strict=True):
+                described = {**name, "penalty": penalty, "class_weights": weighting}
+                yield Candidate(described, sources, *fitted)
+
+
+def centred_variance(kernel: np.ndarray | Landmarks) -> float:
+    """Return the mean squared length of the samples around their mean, in the space of the kernel."""
+    if isinstance(kernel, Landmarks):
+        return float(kernel.features.var(axis=0).sum())
+    return float(np.trace(kernel) / len(kernel) - kernel.mean())
