@@ -11,8 +11,6 @@ from cohorts import informative_features, planted_values, toy_block, toy_cohort,
 from oncoarena.fitting.attributions import mean_gradient, over_mean, view_slope
 from oncoarena.fitting.keras_members import Selection
 from oncoarena.fitting.kernel_attributions import kernel_contributions, path_gradient
-from oncoarena.fitting.residual_tracks import ResidualTracks
-from oncoarena.fitting.tracks import Track
 from oncoarena.fitting.views import fit_view
 from oncoarena.hypotheses import (
     elastic_net,
@@ -329,20 +327,3 @@ def test_kernel_contributions__sum_to_the_gain_even_far_from_all_that_is_known(k
     assert not found[0].any()
     size = np.abs(found).sum(axis=1)
     np.testing.assert_allclose(found.sum(axis=1, dtype=np.float64), gain, atol=1e-5 * size.max(), rtol=1e-5)
-
-
-@pytest.mark.parametrize("sigma", [0.0, 2.0, 8.0])
-def test_smooth__is_symmetric(sigma):
-    # The second chromosome is shorter than the kernel, the third is a single feature.
-    track = Track(np.arange(102), np.array([0, 90, 101, 102]), False)
-    smoothed = genome_neighbours.smooth(np.eye(102, dtype=np.float32)[:, :, None], track, sigma)[:, :, 0]
-    np.testing.assert_allclose(smoothed, smoothed.T, atol=1e-6)
-
-
-def test_residual_tracks__spread_is_the_transpose_of_prepare():
-    track = Track(np.arange(23), np.array([0, 14, 20, 23]), False)
-    tracks = ResidualTracks(replace(TRACKS, max_bins=10), track)
-    x = np.random.default_rng(0).normal(size=(3, 23, 2)).astype(np.float32)
-    prepared = tracks.prepare(x)
-    towards = np.random.default_rng(1).normal(size=prepared.shape)
-    np.testing.assert_allclose((tracks.spread(towards) * x).sum(), (towards * prepared).sum(), rtol=1e-5)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cohorts import toy_cohort
+from oncoarena.fitting.components import fit_components
 from oncoarena.fitting.kernel_attributions import kernel_contributions
-from oncoarena.fitting.shared_factors import count_factors, fit_shared_factors
+from oncoarena.fitting.shared_factors import count_factors, fit_shared_factors, without_factors
 from oncoarena.hypotheses.patient_similarity import Config, fit, load
 from oncoarena.kernels.gram import KERNELS, from_linear
 
@@ -37,6 +38,16 @@ def test_count_factors__finds_those_that_were_planted(n_samples, n_features, n_f
 @pytest.mark.parametrize("variances", [[], [0.0, 0.0], [1.0], [3.0, 2.0, 1.0]])
 def test_count_factors__few_components_hold_none(variances):
     assert count_factors(np.array(variances), 4, 3) == 0
+
+
+def test_fit_shared_factors__one_outlying_sample_is_no_factor():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(60, 200))
+    x[7] += 20 * rng.normal(size=200)
+    x -= x.mean(axis=0)
+    variances = np.linalg.eigvalsh(x @ x.T) / 60
+    assert count_factors(variances, 60, 200) == 1
+    assert fit_shared_factors(x @ x.T, 200) is None
 
 
 def test_shared_factors__remove_is_a_projection_of_the_samples():
@@ -103,3 +114,18 @@ def test_patient_similarity__tells_subtypes_of_one_mean_apart_once_shared_factor
     explained = predictor.attribute(test, 1)
     total = explained.baseline + explained.contributions["a"].sum(axis=1, dtype=np.float64)
     np.testing.assert_allclose(total, explained.score, atol=1e-4)
+
+
+def test_without_factors__is_the_components_but_those_of_the_factors():
+    rng = np.random.default_rng(4)
+    x = with_factors(rng, 80, 200, 2)
+    x -= x.mean(axis=0)
+    x = (x / np.sqrt((x**2).sum(axis=1).mean())).astype(np.float32)  # unit trace
+    for max_components in (None, 30):
+        components = fit_components(x, max_components)
+        rest = without_factors(components, 200)
+        np.testing.assert_array_equal(rest.train_scores, components.train_scores[:, 2:])
+        np.testing.assert_allclose(rest.project(x), rest.train_scores, atol=1e-5)
+    noise = rng.normal(size=(80, 200))
+    noise = (noise - noise.mean(axis=0)) / np.sqrt(200)
+    assert without_factors(fit_components(noise.astype(np.float32)), 200) is None

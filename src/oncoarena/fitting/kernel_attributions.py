@@ -1,7 +1,8 @@
 """What features contribute to a sum of similarities, exactly, at the cost of some products of matrices.
 
 On the way from the training mean (0) to a sample x, the mean gradient of each kernel(x, y) by x is
-own * x + pair * y with two numbers a pair of samples; x times it sums over the features to the kernel's gain.
+own * x + pair * y with two numbers a pair of samples; x times it sums over the features to the kernel's gain. The
+min-max similarity is no inner product: ``min_max_contributions`` shares its gain out another way.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.special import erf
 
 from oncoarena.fitting.shared_factors import SharedFactors
 from oncoarena.kernels.gram import TILE_VALUES, from_linear, gram
+from oncoarena.kernels.min_max import weighted_gains
 
 
 def path_gradient(
@@ -91,4 +93,52 @@ def kernel_contributions(
             amounts = own[:, None] * (linear @ factors.projection) + pair @ factors.amounts
             gradient -= amounts @ (y_tile.T @ factors.projection).T
         out[:, columns] = x_tile * gradient
+    return out
+
+
+def min_max_contributions(
+    x: np.ndarray,
+    start: np.ndarray,
+    y: np.ndarray,
+    similarities: np.ndarray,
+    start_similarities: np.ndarray,
+    coefficients: np.ndarray,
+    *,
+    compared_are_sets: bool = False,
+) -> np.ndarray:
+    """Attribute the sum over ``y`` of min-max similarity x coefficient to the features of ``x``.
+
+    A similarity is the smaller values over the larger ones, S / L, and both are sums over features. From ``start`` to
+    ``x`` it gains (S - S0) x the mean of 1 / L and 1 / L0, and (1 / L - 1 / L0) x the mean of S and S0: the Shapley
+    values of the two (doi:10.1515/9781400881970-018), each shared among the features by their part in S - S0 and
+    L - L0. An integral along a straight path would have as many kinks as there are features.
+
+    Parameters: ``x`` (n, p) and ``y`` (m, p), ``start`` (p,), not negative; ``similarities`` (n, m) of ``x`` and
+    ``start_similarities`` (1, m); ``coefficients`` (m,); ``compared_are_sets`` whether ``y`` is 0 or 1 and the
+    others are from 0 to 1: then a product of matrices does it.
+    Returns (n, p) float32; a row sums to what the similarities give for the sample less what they give for ``start``.
+    """
+    of_x, of_start, of_y = (samples.sum(axis=1, dtype=np.float64) for samples in (x, start[None], y))
+    # S + L is the total of both samples.
+    larger = (of_x[:, None] + of_y) / (1.0 + similarities)
+    start_larger = (of_start[:, None] + of_y) / (1.0 + start_similarities)
+    smaller_sum = similarities * larger + start_similarities * start_larger
+    either_empty = (larger == 0) | (start_larger == 0)
+    # Two empty samples are alike by definition: what they lack is what makes them so.
+    product = np.where(either_empty, 1.0, 2.0 * larger * start_larger)
+    total = larger + start_larger
+    by_smaller = np.where(either_empty, 0.0, total / product) * coefficients
+    by_larger = (
+        np.where(either_empty, 1.0 / np.where(total > 0, total, 1.0), smaller_sum / product) * coefficients
+    )
+    # The larger value gains what x gains, less what the smaller value gains.
+    weights, of_gain = by_smaller + by_larger, by_larger.sum(axis=1, keepdims=True)
+    if not compared_are_sets:
+        return weighted_gains(x, start, y, weights) - np.float32(of_gain * (x - start))
+    out = np.empty(x.shape, dtype=np.float32)
+    step = max(1, TILE_VALUES // max(len(x) + len(y), 1))
+    for first in range(0, x.shape[1], step):
+        columns = slice(first, first + step)
+        # The smaller of 0 or 1 and a value up to 1 is their product.
+        out[:, columns] = (x[:, columns] - start[columns]) * (weights @ y[:, columns] - of_gain)
     return out

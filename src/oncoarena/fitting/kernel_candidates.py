@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oncoarena.cohort import LabelledCohort
+from oncoarena.fitting.count_parts import COUNT_KERNELS, CountPart, CountView, fit_count_view, offered_counts
 from oncoarena.fitting.kernel_parts import Part
 from oncoarena.fitting.kernel_ridge import Landmarks, describe_by_landmarks, ridge_path, sample_weights
 from oncoarena.fitting.shared_factors import SharedFactors, fit_shared_factors
@@ -14,6 +15,8 @@ from oncoarena.kernels.gram import from_linear, gram, median_gamma
 
 Source = tuple[str, str, bool]
 """Block, view, and whether its shared factors are taken out."""
+Sums = dict[tuple[str, bool], "KernelSum"]
+"""Kernel, and whether shared factors are taken out -> its sum over blocks."""
 
 # A kernel that varies less than this share of its largest value says nothing.
 CONSTANT_KERNEL = 1e-12
@@ -25,6 +28,7 @@ class Grid:
 
     views: Sequence[str]
     kernels: Sequence[str]
+    count_kernels: Sequence[str]
     penalties: tuple[float, ...]
     class_weights: Sequence[str]
 
@@ -78,29 +82,72 @@ class CandidateFits:
         """``compared`` are the rows of the landmarks; None compares all samples with all."""
         self.grid, self.train, self.targets, self.groups = grid, train, targets, groups
         self.compared, self.device = compared, device
-        self.parts: dict[Source, Part] = {}
+        self.parts: dict[Source, Part | CountPart] = {}
         """What was seen, without coefficients."""
+        self.sets: set[str] = set()
+        """Blocks of 0 and 1."""
         self.prepared: dict[tuple[str, str], np.ndarray] = {}
         """(block, preparation of the view) -> training samples as ``View.prepare`` gives them."""
 
     def __iter__(self) -> Iterator[Candidate]:
-        views = {}
+        views, count_views = {}, {}
         for name, block in self.train.blocks.items():
             has_shares = "share" in self.grid.views and offers_shares(block.values)
             views[name] = fit_views(block.values, [k for k in self.grid.views if k != "share" or has_shares])
-        over_all: dict[tuple[str, bool], KernelSum] = {}
+            offered = offered_counts(block.values)
+            asked = [kind for kind in offered if COUNT_KERNELS[kind] in self.grid.count_kernels]
+            count_views[name] = [fit_count_view(block.values, kind) for kind in asked]
+            if "set" in offered:
+                self.sets.add(name)
+        # Blocks of measurements enter sums with the kernels of the counts by their first view.
+        beside_counts = [name for name in views if any(count_views.values()) and not count_views[name]]
+        over_all: Sums = {}
+        own: Sums = {}
         for view_kind in self.grid.views:
-            over_blocks: dict[tuple[str, bool], KernelSum] = {}
+            over_blocks: Sums = {}
             for name, of_kinds in views.items():
                 view = of_kinds.get(view_kind)
                 if view is not None and view.factor.any():
-                    yield from self._of_view(name, view, over_blocks, over_all)
+                    is_beside = name in beside_counts and view_kind == self.grid.views[0]
+                    yield from self._of_view(name, view, over_blocks, over_all, *([own] * is_beside))
             yield from self._of_sums(over_blocks, view_kind)
         yield from self._of_sums(over_all, "+")
+        yield from self._of_counts(count_views, own)
+        yield from self._of_sums(own, "own")
 
-    def _of_view(
-        self, block: str, view: View, *sums: dict[tuple[str, bool], KernelSum]
-    ) -> Iterator[Candidate]:
+    def _of_counts(self, count_views: dict[str, list[CountView]], own: Sums) -> Iterator[Candidate]:
+        """Candidates of sets, counts and shares; the last of a block enters the sums of the other blocks in ``own``."""
+        for block, views in count_views.items():
+            for view in views:
+                part, source = CountPart(block, view), (block, view.kind, False)
+                x = self.prepared[block, view.preparation] = view.prepare(self.train.blocks[block].values)
+                landmarks = x if self.compared is None else x[self.compared]
+                kernel = part.similarities(x, landmarks, self.device)
+                scaled = self._scaled(kernel)
+                if scaled is None:
+                    continue
+                self.parts[source] = part
+                name = {"block": block, "view": view.kind, "kernel": part.kernel, "less_factors": False}
+                factor, described = scaled
+                yield from self._fits(name, {source: factor}, described)
+                if view is views[-1]:
+                    for key in tuple(own) or ((self.grid.kernels[0], False),):
+                        own[key] = own.get(key, KernelSum()).plus(kernel, source, factor)
+
+    def _scaled(self, kernel: np.ndarray) -> tuple[float, np.ndarray | Landmarks] | None:
+        """Scale a kernel (n, n_compared) in place to unit trace after centring, so that penalties mean the same.
+
+        Returns what it was multiplied with, and the kernel as the fits need it; None for one that says nothing.
+        """
+        size = np.abs(kernel).max()
+        described = kernel if self.compared is None else describe_by_landmarks(kernel, self.compared)
+        variance = centred_variance(described)
+        if variance <= CONSTANT_KERNEL * size:
+            return None
+        kernel /= variance
+        return 1.0 / variance, kernel if self.compared is None else described.over(variance)
+
+    def _of_view(self, block: str, view: View, *sums: Sums) -> Iterator[Candidate]:
         """Candidates of one view of a block, and the same without the factors that its samples share."""
         key = block, view.preparation
         if key not in self.prepared:
@@ -109,27 +156,26 @@ class CandidateFits:
         plain = Part(block, view, 1.0, None, {})
         landmarks = x if self.compared is None else x[self.compared]
         (linear,) = gram(landmarks, landmarks, device=self.device, **plain.scaling)
-        shared = fit_shared_factors(linear, int(np.count_nonzero(view.factor)))
+        shared = None
+        # The factors of sparse sets are single samples of many members, and fit the sample that is left out.
+        if block not in self.sets:
+            shared = fit_shared_factors(linear, int(np.count_nonzero(view.factor)))
         for factors in (None,) if shared is None else (None, shared):
             source = block, view.kind, factors is not None
             # Sums of what is left are over all blocks: one without factors enters them as it is.
             enters = (False, True) if shared is None else (source[2],)
             self.parts[source], kernels = self._kernels(plain, factors, linear, x, landmarks)
             for kind, kernel in zip(self.grid.kernels, kernels, strict=True):
-                size = np.abs(kernel).max()
-                described = kernel if self.compared is None else describe_by_landmarks(kernel, self.compared)
-                variance = centred_variance(described)
-                if variance <= CONSTANT_KERNEL * size:
+                scaled = self._scaled(kernel)
+                if scaled is None:
                     continue
-                # Unit trace after centring: penalties mean the same, and blocks have equal shares.
-                kernel /= variance
-                described = kernel if self.compared is None else described.over(variance)
+                factor, described = scaled
                 name = {"block": block, "view": view.kind, "kernel": kind, "less_factors": source[2]}
-                yield from self._fits(name, {source: 1.0 / variance}, described)
+                yield from self._fits(name, {source: factor}, described)
                 for total in sums:
                     for is_less in enters:
                         so_far = total.get((kind, is_less), KernelSum())
-                        total[kind, is_less] = so_far.plus(kernel, source, 1.0 / variance)
+                        total[kind, is_less] = so_far.plus(kernel, source, factor)
 
     def _kernels(
         self,
@@ -149,7 +195,7 @@ class CandidateFits:
             return part, (from_linear(*among, kind, part.gamma) for kind in self.grid.kernels)
         return part, part.similarities(x, landmarks, self.grid.kernels, self.device)
 
-    def _of_sums(self, sums: dict[tuple[str, bool], KernelSum], view: str) -> Iterator[Candidate]:
+    def _of_sums(self, sums: Sums, view: str) -> Iterator[Candidate]:
         """Candidates of sums over blocks, or over blocks and views, that are none of those before."""
         for (kind, is_less), summed in sums.items():
             n_views = len({source[1] for source in summed.factors})

@@ -47,6 +47,10 @@ class Part:
         without = self.factors.remove(linear, *squares)
         return (from_linear(*without, kind, self.gamma) for kind in kinds)
 
+    def add_coefficients(self, kernel: str, coefficients: np.ndarray) -> None:
+        """Add to the coefficients of a kernel."""
+        self.coefficients[kernel] = self.coefficients.get(kernel, 0.0) + coefficients
+
     def add_logits(self, logits: np.ndarray, prepared: np.ndarray, compared: np.ndarray, device: str) -> None:
         """Add to ``logits`` (n, n_classes) what the similarities give."""
         kernels = self.similarities(prepared, compared, tuple(self.coefficients), device)

@@ -8,10 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oncoarena.fitting.components import Components
+
 # A factor explains at least twice what the largest component of noise alone would.
 ABOVE_NOISE = 2.0
 # At most a quarter of the components can be factors.
 LARGEST_SHARE = 4
+# Amounts of a factor have at most this fourth moment (Gaussian 3, a batch of a tenth of the samples 8): one that is
+# a single outlying sample is shared by none, and without it that sample's own left-out score would flatter.
+HEAVIEST_AMOUNTS = 20.0
 # A residual below this share of the sample's squared length is rounding.
 ROUNDING = 1e-9
 
@@ -43,13 +48,14 @@ def _less(squares: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     return np.where(left > ROUNDING * squares, left, 0.0)
 
 
-def count_factors(variances: np.ndarray, n_samples: int, n_features: int) -> int:
+def count_factors(variances: np.ndarray, n_samples: int, n_features: int, total: float | None = None) -> int:
     """Count the factors: where the variance of components, in falling order, falls by the largest ratio.
 
     They must also stand out of what noise alone gives: the last of them has at least twice the upper edge of the
     Marchenko-Pastur law at the variance of the rest.
 
-    Parameters: ``variances`` (r,) of the principal components of ``n_samples`` with ``n_features``.
+    Parameters: ``variances`` (r,) of the principal components of ``n_samples`` with ``n_features``; ``total`` variance
+    where these are the leading components only.
     Returns 0 where nothing stands out.
     Sources: eigenvalue ratio, Ahn and Horenstein 2013, doi:10.3982/ECTA8968; edge, Marchenko and Pastur 1967,
     doi:10.1070/SM1967v001n04ABEH001994.
@@ -60,7 +66,7 @@ def count_factors(variances: np.ndarray, n_samples: int, n_features: int) -> int
     if n_ratios == 0:
         return 0
     n_factors = 1 + int(np.argmax(variances[:n_ratios] / variances[1 : n_ratios + 1]))
-    noise = variances[n_factors:].sum() / n_features
+    noise = ((variances.sum() if total is None else total) - variances[:n_factors].sum()) / n_features
     edge = noise * (1.0 + np.sqrt(n_features / n_samples)) ** 2
     return n_factors if variances[n_factors - 1] >= ABOVE_NOISE * edge else 0
 
@@ -72,7 +78,20 @@ def fit_shared_factors(linear: np.ndarray, n_features: int) -> SharedFactors | N
     """
     values, vectors = np.linalg.eigh((linear + linear.T) / 2)
     n_factors = count_factors(np.maximum(values, 0.0) / len(linear), len(linear), n_features)
-    if n_factors == 0:
+    if n_factors == 0 or not _are_shared(vectors[:, -n_factors:]):
         return None
     root = np.sqrt(values[-n_factors:])
     return SharedFactors(vectors[:, -n_factors:] / root, vectors[:, -n_factors:] * root)
+
+
+def without_factors(components: Components, n_features: int) -> Components | None:
+    """Leave out the components that are shared factors; None where there are none.
+
+    Parameters: ``components`` of a view of unit trace, the leading ones at least; ``n_features`` that vary.
+    """
+    scores = components.train_scores
+    variances = np.einsum("ij,ij->j", scores, scores, dtype=np.float64) / max(len(scores), 1)
+    n_factors = count_factors(variances, len(scores), n_features, total=1.0)
+    if n_factors == 0 or not _are_shared(scores[:, :n_factors]):
+        return None
+    return Components(components.mean, components.basis[:, n_factors:], scores[:, n_factors:])

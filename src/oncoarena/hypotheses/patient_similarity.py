@@ -5,11 +5,13 @@ does on the same samples.
 
 Multi-kernel ridge in closed form. Each block is seen as z-scores, as raw values, as ranks and (counts) as shares
 of a sample, with the few factors that all samples share and without them, through linear, cosine, Gaussian,
-arc-cosine and squared-cosine kernels; so are sums over blocks, and over blocks and views. Every kernel x penalty x
-class weighting is a candidate; its exact leave-patient-out scores (Allen's PRESS, doi:10.1080/00401706.1974.10489157,
-in the form for whole groups) give it a temperature and a weight exp(-n log loss / 2). Nothing is iterated but
-a search for one number. Above ``Config.exact_samples`` the samples are compared with landmark samples only, and
-the leave-patient-out scores are exact for that model. Arc-cosine kernel: Cho and Saul 2009, NeurIPS 22.
+arc-cosine and squared-cosine kernels; so are sums over blocks, and over blocks and views. Blocks of sets (mutated
+genes) and of counts or shares (mutation spectra) also have kernels of their own, Tanimoto's and min-max, alone and in
+a sum over blocks. Every kernel x penalty x class weighting is a candidate; its exact leave-patient-out scores (Allen's
+PRESS, doi:10.1080/00401706.1974.10489157, in the form for whole groups) give it a temperature and a weight
+exp(-n log loss / 2). Nothing is iterated but a search for one number. Above ``Config.exact_samples`` the samples are
+compared with landmark samples only, and the leave-patient-out scores are exact for that model. Arc-cosine kernel: Cho
+and Saul 2009, NeurIPS 22.
 
 The model holds the training profiles: share it only where they may be shared.
 """
@@ -24,6 +26,7 @@ from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.attributions import over_mean
+from oncoarena.fitting.count_parts import CountPart, CountView, read_part
 from oncoarena.fitting.kernel_candidates import CandidateFits, Grid
 from oncoarena.fitting.kernel_parts import Part
 from oncoarena.fitting.kernel_ridge import PRIOR_COUNT, deal_landmarks, leave_group_out_log_prior
@@ -47,6 +50,8 @@ class Config:
     """Ridge penalties, in units of the mean eigenvalue of the centred kernel."""
     class_weights: tuple[str, ...] = ("uniform", "balanced")
     """"uniform": samples count alike; "balanced": classes count alike."""
+    count_kernels: tuple[str, ...] = ("tanimoto", "min_max")
+    """Measures of similarity for blocks of sets (all 0 or 1), and of counts or shares, tried beside the others."""
     exact_samples: int = 1500
     """Training samples up to which all of them are compared; above, all with the landmarks (time: cube of these)."""
     landmarks: int = 1024
@@ -55,7 +60,7 @@ class Config:
     """Candidates below this share of the best one's weight are left out."""
 
 
-def train_key(block: str, view: View) -> tuple[str, str]:
+def train_key(block: str, view: View | CountView) -> tuple[str, str]:
     """Name a prepared copy of the training samples: "raw" and "zscore" share one."""
     return block, view.preparation
 
@@ -66,7 +71,7 @@ class Predictor:
 
     train_values: dict[str, np.ndarray]
     """Block -> (n_compared, n_features) as given to ``fit``: all training samples, or the landmarks."""
-    parts: tuple[Part, ...]
+    parts: tuple[Part | CountPart, ...]
     intercept: np.ndarray
     """(n_classes,) logits: log frequencies of the classes, less the centring of the kernels."""
     log_prior: np.ndarray
@@ -122,7 +127,7 @@ class Predictor:
     def _raw(self, logits: np.ndarray) -> np.ndarray:
         return self.log_prior + (logits - self.log_prior) / self.temperature
 
-    def _values(self, cohort: Cohort, part: Part) -> np.ndarray:
+    def _values(self, cohort: Cohort, part: Part | CountPart) -> np.ndarray:
         if part.block not in cohort.blocks:
             raise NotApplicable(f"needs block {part.block}; this cohort has {', '.join(cohort.blocks)}")
         values = cohort.blocks[part.block].values
@@ -132,7 +137,7 @@ class Predictor:
             )
         return values
 
-    def _compared(self, part: Part) -> np.ndarray:
+    def _compared(self, part: Part | CountPart) -> np.ndarray:
         """The samples compared with, as the part's view prepares them."""
         key = train_key(part.block, part.view)
         if key not in self._prepared:
@@ -168,7 +173,7 @@ def load(directory: Path) -> Predictor:
         for number, block in enumerate(described["parts"]):
             prefix = f"part{number}."
             own = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
-            parts.append(Part.from_arrays(block, own))
+            parts.append(read_part(block, own))
         logits = arrays["intercept"], arrays["log_prior"], float(arrays["temperature"])
         return Predictor(train_values, tuple(parts), *logits, tuple(described["chosen"]))
 
@@ -193,10 +198,11 @@ def fit(
     log_prior = np.log(targets.sum(axis=0) + PRIOR_COUNT)
     log_prior -= np.log(len(targets) + PRIOR_COUNT * n_classes)
 
+    print(_path_taken(config, len(train)), flush=True)
     compared = None
     if len(train) > config.exact_samples:
         compared = deal_landmarks(train.labels, config.landmarks, np.random.default_rng(seed))
-    grid = Grid(config.views, config.kernels, config.penalties, config.class_weights)
+    grid = Grid(config.views, config.kernels, config.count_kernels, config.penalties, config.class_weights)
     fits = CandidateFits(grid, train, targets, groups, compared, device)
     candidates = list(fits)
     if not candidates:
@@ -222,8 +228,7 @@ def fit(
         intercept -= share * candidates[i].constant
         kind = candidates[i].name["kernel"]
         for source, factor in candidates[i].sources.items():
-            coefficients = fits.parts[source].coefficients
-            coefficients[kind] = coefficients.get(kind, 0.0) + share * factor * candidates[i].coefficients
+            fits.parts[source].add_coefficients(kind, share * factor * candidates[i].coefficients)
     used = tuple(part for part in fits.parts.values() if part.coefficients)
     chosen = tuple(
         {**candidates[i].name, "weight": float(weights[i]), "log_loss": float(losses[i])} for i in kept
@@ -235,3 +240,16 @@ def fit(
         for part in used
     }
     return Predictor(train_values, used, intercept, log_prior, final, chosen, device, kept_copies)
+
+
+def _path_taken(config: Config, n_samples: int) -> str:
+    """Say which samples are compared with which, and why."""
+    if n_samples <= config.exact_samples:
+        return (
+            f"patient_similarity: compares all {n_samples:,} training samples with each other "
+            f"(exact up to {config.exact_samples:,}: config exact_samples)"
+        )
+    return (
+        f"patient_similarity: compares {n_samples:,} training samples with {config.landmarks:,} of them as landmarks "
+        f"(Nystroem; config landmarks), because all with all is for at most {config.exact_samples:,} (exact_samples)"
+    )
