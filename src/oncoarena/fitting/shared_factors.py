@@ -48,6 +48,13 @@ def _less(squares: np.ndarray, amounts: np.ndarray) -> np.ndarray:
     return np.where(left > ROUNDING * squares, left, 0.0)
 
 
+def _are_shared(amounts: np.ndarray) -> bool:
+    """Tell whether many samples have a part in every factor (n_samples, r)."""
+    squares = np.square(amounts, dtype=np.float64)
+    fourth = (squares**2).mean(axis=0) / squares.mean(axis=0) ** 2
+    return bool((fourth <= HEAVIEST_AMOUNTS).all())
+
+
 def count_factors(variances: np.ndarray, n_samples: int, n_features: int, total: float | None = None) -> int:
     """Count the factors: where the variance of components, in falling order, falls by the largest ratio.
 
