@@ -1,12 +1,14 @@
 """A shard of BAM files by one worker and by two, and the blocks that came of it read back as training batches.
 
-    python bench/extraction.py [--samples 8] [--reads 1000000] [--rounds 3] [--rows 4096] [--features 20000]
+    python bench/extraction.py [--samples 24] [--reads 1000000] [--rounds 3] [--part-mb 256 16] [--cohort FOLDER]
+        [--rows 4096] [--features 20000]
 
 Extraction is timed on the wall from the first object to the last, with the workers started and their kernels
-loaded, for whole files a task and for ranges of indexed files: two workers on two cores against one on one core, and
-against one that has both (its reading and hashing thread then runs beside it). Batches of 256 consecutive rows in
-shuffled order are compared with plain ``read()`` of the same bytes; the one-time decoding of the block into its
-scratch file is given beside them. Printed are medians of interleaved rounds and of the ratios round by round.
+loaded, for whole files a task and for ranges of indexed files: two Dask workers on two cores against one on one core,
+against this process, without Dask, on one core, and on both (its reading and hashing thread then runs beside it).
+Batches of 256 consecutive rows in shuffled order are compared with plain ``read()`` of the same bytes; the one-time
+decoding of the block into its scratch file is given beside them. Printed are medians of interleaved rounds and of
+the ratios round by round. ``--cohort`` keeps the files for the next time.
 """
 
 import argparse
@@ -23,7 +25,7 @@ import pandas as pd
 
 from oncoarena import store
 from oncoarena.cohort import BlockSpec, feature_table
-from oncoarena.compute import object_pool
+from oncoarena.compute import dask_pool, object_pool
 from oncoarena.extraction import extract_shard
 from oncoarena.simulation.cfdna import simulate_cohort
 from oncoarena.study import AssayPlan, assay_module
@@ -35,13 +37,18 @@ def time_extraction(folder: Path, samples: pd.DataFrame, n_rounds: int, part_mb:
     """Print how long one worker and two take for the same shard."""
     options = assay_module("alignments").Options(part_mb=part_mb)
     plan = AssayPlan("alignments", options, column="alignments")
-    ways = {"one worker on one core": (1, 1), "one worker on two cores": (1, 2), "two workers": (2, 2)}
+    ways = {
+        "one Dask worker on one core": (dask_pool, 1, 1),
+        "this process on one core": (object_pool, 1, 1),
+        "this process on two cores": (object_pool, 1, 2),
+        "two workers": (dask_pool, 2, 2),
+    }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(n_rounds):
-        for way, (n_workers, n_cores) in ways.items():
-            with on_cores(n_cores), object_pool(n_workers, 4000) as pool:
+        for way, (open_pool, n_workers, n_cores) in ways.items():
+            with on_cores(n_cores), open_pool(n_workers, 4000) as pool:
                 # The first object of a worker loads its kernels; a shard has hundreds.
-                name = f"{part_mb}-{number}-{n_workers}-{n_cores}"
+                name = f"{part_mb}-{number}-{way.replace(' ', '-')}"
                 extract_shard(plan, samples.iloc[:2], str(folder / f"warm-{name}"), pool=pool)
                 started = time.perf_counter()
                 extract_shard(plan, samples, str(folder / f"shard-{name}"), pool=pool)
@@ -104,14 +111,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=24)
     parser.add_argument("--reads", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--part-mb", type=int, nargs="+", default=[256, 16], help="sizes of a task's part")
+    parser.add_argument("--cohort", type=Path, help="folder of the BAM files, written if it is not there")
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--features", type=int, default=20_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         time_batches(Path(folder), options.rows, options.features, options.rounds)
-        simulate_cohort(Path(folder, "cohort"), n_samples=options.samples, n_reads=options.reads)
-        samples = pd.read_csv(Path(folder, "cohort/samples.tsv"), sep="\t", dtype=str)
-        for part_mb in (256, 16):
+        cohort = options.cohort or Path(folder, "cohort")
+        if not cohort.exists():
+            simulate_cohort(cohort, n_samples=options.samples, n_reads=options.reads)
+        samples = pd.read_csv(cohort / "samples.tsv", sep="\t", dtype=str)
+        for part_mb in options.part_mb:
             time_extraction(Path(folder), samples, options.rounds, part_mb)
 
 

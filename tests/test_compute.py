@@ -1,5 +1,6 @@
 """Devices, threads and seeds: decided in one place, before a framework is loaded."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -90,6 +91,48 @@ def test_object_pool__parts_are_joined_in_order_and_an_error_is_an_outcome(n_wor
         assert outcomes[number] == tuple(part / 2 for part in range(n_parts))
     assert isinstance(outcomes[4], InputError)
     assert str(outcomes[4]) == "-1 is negative"
+
+
+class Opened:
+    """Notes what is done with an object."""
+
+    def __init__(self, notes, name):
+        if name == "bad":
+            raise InputError("there is no such file")
+        self.notes, self.name = notes, name
+        notes.append(f"open {name}")
+
+    def close(self):
+        self.notes.append(f"close {self.name}")
+
+
+def jobs_that_note(notes, names):
+    def read(name, opened):
+        notes.append(f"read {name} {'opened' if opened is not None else 'closed'}")
+        if opened is not None:
+            opened.close()
+        return name
+
+    return [
+        compute.ObjectJob(
+            (None,), functools.partial(read, name), join, str, functools.partial(Opened, notes, name)
+        )
+        for name in names
+    ]
+
+
+def test_run_serially__opens_the_object_of_the_next_job_before_it_reads_this_one():
+    notes = []
+    assert dict(compute.run_serially(jobs_that_note(notes, ["a", "bad", "c"]))) == {0: "a", 1: "bad", 2: "c"}
+    assert notes == ["read a closed", "open c", "read bad closed", "read c opened", "close c"]
+
+
+def test_run_serially__closes_what_it_opened_where_its_caller_stops():
+    notes = []
+    jobs = compute.run_serially(jobs_that_note(notes, ["a", "b", "c"]))
+    assert next(jobs) == (0, "a")
+    jobs.close()
+    assert notes == ["open b", "read a closed", "close b"]
 
 
 def end_the_process(_):

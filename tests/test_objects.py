@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -63,6 +64,28 @@ def test_object_stream__ranges_are_hashed_apart_from_the_header_and_the_overlap(
         stream.seek(400)
         assert io.BufferedReader(stream).read() == CONTENT[400:710]
         assert stream.finish() == sha256(CONTENT[400:700])
+
+
+def test_open_ahead__object_is_fetched_before_it_is_asked_for_and_once(path):
+    with store.open_object(str(path), opened=objects.open_ahead(str(path))) as (stream, raw):
+        end = time.monotonic() + 10
+        while not raw.n_fetched and time.monotonic() < end:
+            time.sleep(0.001)
+        assert raw.n_fetched == len(CONTENT)
+        assert stream.read() == CONTENT
+        assert raw.finish() == sha256(CONTENT)
+        assert raw.n_fetched == len(CONTENT)
+
+
+def test_open_ahead__object_that_is_replaced_before_its_turn_is_refused(tmp_path):
+    path = tmp_path / "growing.bin"
+    path.write_bytes(CONTENT)
+    opened = objects.open_ahead(str(path))
+    path.write_bytes(CONTENT + b"more")
+    with store.open_object(str(path), opened=opened) as (stream, raw):
+        stream.read()
+        with pytest.raises(BadObject, match="was changed while it was read"):
+            raw.finish()
 
 
 def test_object_stream__object_replaced_while_it_is_read_is_refused(tmp_path):

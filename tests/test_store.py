@@ -52,6 +52,20 @@ def test_write_block__other_readers_can_read_the_parts(tmp_path, values):
     np.testing.assert_array_equal(np.stack(table["values"]), values)
 
 
+def test_write_block__row_groups_of_wide_rows_are_short(tmp_path, values, monkeypatch):
+    monkeypatch.setattr(store, "BYTES_PER_GROUP", 100 * 9 * 4)
+    receipt = write(tmp_path / "block", values)
+    (part,) = receipt["parts"]
+    assert pq.ParquetFile(part["uri"]).num_row_groups == 7
+    np.testing.assert_array_equal(store.open_block(receipt).values, values)
+
+
+def test_write_block__receipt_holds_the_digest_of_each_part(tmp_path, values, monkeypatch):
+    monkeypatch.setattr(store, "ROWS_PER_PART", 300)
+    for part in write(tmp_path / "block", values)["parts"]:
+        assert part["digest"] == store.digest(part["uri"])
+
+
 def test_write_block__same_values_give_the_same_bytes(tmp_path, values):
     first, second = write(tmp_path / "a", values), write(tmp_path / "b", values)
     assert first["digest"] == second["digest"]

@@ -30,13 +30,15 @@ ANSWER_S = 10
 class ObjectJob:
     """Work on one object: its parts are read on their own, joined two by two, and finished.
 
-    All functions and values must survive pickling.
+    ``ahead``, of a job of one part, may open the object before its turn: ``read`` then gets what it returns in place
+    of the part, and closes it. All functions and values must survive pickling.
     """
 
     parts: Sequence[Any]
     read: Callable[[Any], Any]
     merge: Callable[[Any, Any], Any]
     finish: Callable[[Any], Any]
+    ahead: Callable[[], Any] | None = None
 
 
 Pool = Callable[[Sequence[ObjectJob]], Iterator[tuple[int, Any]]]
@@ -44,17 +46,41 @@ Pool = Callable[[Sequence[ObjectJob]], Iterator[tuple[int, Any]]]
 
 
 def run_serially(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
-    """Run jobs in this process, one after the other (a ``Pool``)."""
-    for number, job in enumerate(jobs):
-        try:
-            yield number, job.finish(_reduce([job.read(part) for part in job.parts], job.merge))
-        except Exception as error:
-            yield number, error
+    """Run jobs in this process, one after the other, the next one's object opened meanwhile (a ``Pool``)."""
+    opened = None
+    try:
+        for number, job in enumerate(jobs):
+            parts = job.parts if opened is None else (opened,)
+            opened = _open_ahead(jobs[number + 1]) if number + 1 < len(jobs) else None
+            try:
+                outcome = job.finish(_reduce([job.read(part) for part in parts], job.merge))
+            except Exception as error:
+                outcome = error
+            yield number, outcome
+    finally:
+        if opened is not None:
+            opened.close()
+
+
+def _open_ahead(job: ObjectJob) -> Any:
+    """Open a job's object; return None where it cannot be: in its turn the job will say why."""
+    with contextlib.suppress(Exception):
+        return job.ahead() if job.ahead is not None else None
 
 
 @contextlib.contextmanager
 def object_pool(n_workers: int, memory_mb: int, scheduler: str | None = None) -> Iterator[Pool]:
-    """Yield a ``Pool``: this process for one worker, else a Dask cluster on this machine, or one that exists.
+    """Yield a ``Pool``: this process for one worker, else ``dask_pool``."""
+    if scheduler is None and n_workers <= 1:
+        yield run_serially
+        return
+    with dask_pool(n_workers, memory_mb, scheduler) as pool:
+        yield pool
+
+
+@contextlib.contextmanager
+def dask_pool(n_workers: int, memory_mb: int, scheduler: str | None = None) -> Iterator[Pool]:
+    """Yield a ``Pool`` on a Dask cluster on this machine, or on one that exists.
 
     On this machine each worker is a process with one thread and an equal share of ``memory_mb``; it pauses at 80 %
     and is restarted at 95 % of its share, so one absurd object cannot take the machine with it: after three
@@ -63,9 +89,6 @@ def object_pool(n_workers: int, memory_mb: int, scheduler: str | None = None) ->
     The dashboard's address is printed. Raises InputError if the scheduler does not answer, has no workers,
     or has workers with another oncoarena than this one.
     """
-    if scheduler is None and n_workers <= 1:
-        yield run_serially
-        return
     with _cluster(n_workers, memory_mb) if scheduler is None else _attach(scheduler) as client:
         print(f"Dask dashboard: {client.dashboard_link}", flush=True)
         yield functools.partial(_run_on_cluster, client)

@@ -16,7 +16,7 @@ from oncoarena.assays import SampleFeatures
 from oncoarena.cohort import FEATURE_COLUMNS, feature_table
 from oncoarena.compute import ObjectJob, Pool, run_serially
 from oncoarena.errors import Faults, InputError
-from oncoarena.objects import object_facts
+from oncoarena.objects import ObjectStream, object_facts, open_ahead
 from oncoarena.progress import Progress
 from oncoarena.study import AssayPlan, assay_module
 
@@ -24,8 +24,8 @@ READ, QUARANTINED = "read", "quarantined"
 
 ADVICE = "What could be read is kept: mend these and run again, or set on_bad_sample: exclude to go on without them."
 
-ROWS_AT_ONCE = 64
-"""Rows of a block that are read together of what was kept of single objects."""
+ROWS_AT_ONCE, BYTES_AT_ONCE = 64, 64 << 20
+"""Rows of a block that are read together of what was kept of single objects, at most."""
 
 INDEX_LIMIT_BYTES = 1 << 30
 """No index is longer; what claims to be is not read into memory."""
@@ -224,7 +224,7 @@ def _job(
         return ObjectJob((parts,), _fail, _first, _same)
     if len(parts) <= 1:
         read = functools.partial(_read_whole, plan, annotation, sample_id, uri, folder, key)
-        return ObjectJob((None,), read, _first, _same)
+        return ObjectJob((None,), read, _first, _same, functools.partial(open_ahead, uri))
     return ObjectJob(
         tuple(parts),
         functools.partial(_read_part, plan, annotation, sample_id, uri),
@@ -262,11 +262,11 @@ def _plan_parts(plan: AssayPlan, uri: str, n_bytes: int) -> list[Any]:
     return module.plan_parts(None, n_bytes, uri, plan.options)
 
 
-def _read_whole(plan, annotation, sample_id, uri, folder, key, _) -> dict[str, Any]:
+def _read_whole(plan, annotation, sample_id, uri, folder, key, opened: ObjectStream | None) -> dict[str, Any]:
     """Read one object in a worker, keep what was found and return its summary."""
     started = time.perf_counter()
     module = assay_module(plan.name)
-    with store.open_object(uri) as (stream, raw):
+    with store.open_object(uri, opened=opened) as (stream, raw):
         found = module.read_object(stream, uri, plan.options, sample_id=sample_id, annotation=annotation)
         digest = raw.finish()
         facts = {"digest": digest, "n_bytes": raw.facts.n_bytes}
@@ -319,9 +319,13 @@ def _write_kept(plan, uri, name, folder, good, origin, inputs) -> None:
 
     def rows() -> Iterator[np.ndarray]:
         items, read = list(good.values()), functools.partial(kept.kept_values, folder, block=name)
-        for first in range(0, len(items), ROWS_AT_ONCE):
-            some = items[first : first + ROWS_AT_ONCE]
-            for item, values in zip(some, store.at_once(read, [item["key"] for item in some]), strict=True):
+        n_rows = min(ROWS_AT_ONCE, max(1, BYTES_AT_ONCE // (4 * max(1, len(features)))))
+        for first in range(0, len(items), n_rows):
+            some = items[first : first + n_rows]
+            keys = [item["key"] for item in some]
+            # Threads hide the latency of a remote store; on a local disk they only wait for each other.
+            found = store.at_once(read, keys) if store.is_remote(folder) else map(read, keys)
+            for item, values in zip(some, found, strict=True):
                 if isinstance(values, Exception):
                     raise values
                 yield put_in_order(values, positions[item["features"][name]], absent)

@@ -52,7 +52,9 @@ def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
 
 def kept_values(folder: str, key: str, block: str) -> np.ndarray:
     """Read one block of one object, (n_features,) float32."""
-    with store.open_input(_result(folder, key)) as stream, np.load(stream) as arrays:
+    with store.open_input(_result(folder, key)) as stream:
+        content = io.BytesIO(stream.read())  # whole: to seek in an object is a request each time
+    with np.load(content) as arrays:
         return arrays[f"block_{block}"]
 
 
@@ -77,15 +79,10 @@ def _keep_features(folder: str, block: str, features: pd.DataFrame) -> str:
     place = store.join(folder, block)
     if place in _last and _last[place][0] is features:
         return _last[place][1]
-    hashed = hashlib.sha256()
-    for name in FEATURE_COLUMNS:
-        column = features[name]
-        is_text = name in ("id", "chrom", "gene")
-        hashed.update("\0".join(column).encode() if is_text else column.to_numpy(np.int64).tobytes())
-        hashed.update(b"\1")
-    digest = hashed.hexdigest()[:32]
+    content = store.table_bytes(features[list(FEATURE_COLUMNS)])
+    digest = hashlib.sha256(content).hexdigest()[:32]
     if not store.sizes([_table(folder, digest)])[_table(folder, digest)]:
-        store.write_table(_table(folder, digest), features[list(FEATURE_COLUMNS)])
+        store.write_bytes(_table(folder, digest), content)
     while len(_last) >= 16:
         _last.pop(next(iter(_last)))
     _last[place] = (features, digest)

@@ -12,7 +12,7 @@ import fsspec
 from oncoarena.errors import BadObject, InputError
 
 CHUNK_BYTES = 8 << 20
-"""Bytes of one request: long enough that its latency does not count, two of them are in memory."""
+"""Bytes of one request: long enough that its latency does not count. Two are in memory, and the next object's first."""
 
 ATTEMPTS = 6
 HEADER_BYTES = 128 << 10
@@ -106,6 +106,11 @@ class ObjectStream(io.RawIOBase):
         self._position += n_bytes
         return n_bytes
 
+    def fetch_ahead(self) -> None:
+        """Ask for the first chunk before the first read."""
+        if self._next is None and not self._chunk and self._end:
+            self._next = (0, self._pool.submit(self._fetch, 0))
+
     def finish(self) -> str:
         """Fetch what was not and return the SHA-256 of the range's bytes, as ``sha256:<hex>``.
 
@@ -170,6 +175,13 @@ class ObjectStream(io.RawIOBase):
             time.sleep(pause)
             pause *= 2
         raise AssertionError("the last attempt returns or raises")
+
+
+def open_ahead(uri: str) -> ObjectStream:
+    """Open an object that will be read soon: its first chunk is fetched and hashed meanwhile."""
+    stream = ObjectStream(uri)
+    stream.fetch_ahead()
+    return stream
 
 
 def _is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
