@@ -54,7 +54,10 @@ def test_hypotheses__the_folder_holds_the_four_claims_and_the_controls():
         "covariates_only",
         "l2_logistic",
         "elastic_net",
+        "linear_svm",
         "random_forest",
+        "gradient_boosting",
+        "shrunken_centroids",
     }
     assert expected <= set(NAMES), f"missing from {FOLDER}: {sorted(expected - set(NAMES))}"
 

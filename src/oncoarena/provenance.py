@@ -14,7 +14,7 @@ PACKAGES = ("oncoarena", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn", 
 FRAMEWORK_PACKAGES = {
     "numpy": ("numpy", "numba"),
     "sklearn": ("scikit-learn",),
-    "tensorflow": ("tensorflow", "keras"),
+    "tensorflow": ("tensorflow", "keras", "ydf"),
     "torch": ("torch",),
 }
 
