@@ -11,23 +11,16 @@ of the others, seed by seed, with its interval.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from side_by_side import append_line, fit, read_lines, run_each, training_spec
 
-from oncoarena import compute, schema
 from oncoarena.cohort import Block, BlockSpec, Cohort, LabelledCohort, feature_table
 from oncoarena.simulation.expression import simulate_expression
 from oncoarena.simulation.worlds import WORLDS
-from oncoarena.specs import load_module, read_spec
-from oncoarena.training import fit_split
 
 CLAIM_OF = {
     "diffuse": "wide_deep",
@@ -76,9 +69,10 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float:
 
 def fit_all(hypothesis: str, options: argparse.Namespace) -> None:
     """Fit one hypothesis on every cohort that OUT has no figure of; append a line for each."""
-    known = schema.read_yaml(Path("workflow/schemas/hypothesis.schema.yaml"))
-    spec = read_spec(Path(f"config/hypotheses/{hypothesis}.yaml"), known).training
-    done = {(row["hypothesis"], row["world"], row["strength"], row["seed"]) for row in read(options.out)}
+    spec = training_spec(hypothesis)
+    done = {
+        (row["hypothesis"], row["world"], row["strength"], row["seed"]) for row in read_lines(options.out)
+    }
     for seed in range(options.seeds):
         for strength in options.strengths:
             for world in WORLDS:
@@ -86,19 +80,11 @@ def fit_all(hypothesis: str, options: argparse.Namespace) -> None:
                     continue
                 size = options.train, options.test, options.genes
                 train, test, truth = draw(world, strength, seed, *size)
-                device = compute.prepare_framework(spec.framework, 1, 0, seed)
-                started = time.perf_counter()
-                predictor = fit_split(spec, load_module(spec), train, None, seed=seed, device=device)
+                predictor, seconds = fit(spec, train, seed)
                 area = auroc(truth, predictor.predict_proba(test)[:, 1])
                 row = {"hypothesis": hypothesis, "world": world, "strength": strength, "seed": seed}
-                row |= {"auroc": area, "seconds": round(time.perf_counter() - started, 2)}
-                with open(options.out, "a") as lines:
-                    lines.write(json.dumps(row) + "\n")
-
-
-def read(out: Path) -> list[dict]:
-    """Read the figures so far."""
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+                row |= {"auroc": area, "seconds": seconds}
+                append_line(options.out, row)
 
 
 def interval(values: np.ndarray) -> str:
@@ -111,7 +97,7 @@ def interval(values: np.ndarray) -> str:
 
 def show(out: Path) -> None:
     """Print the tables as Markdown."""
-    table = pd.DataFrame(read(out))
+    table = pd.DataFrame(read_lines(out))
     for strength, part in table.groupby("strength"):
         wide = part.pivot_table(index="seed", columns=["world", "hypothesis"], values="auroc")
         names = list(dict.fromkeys(part["hypothesis"]))
@@ -145,18 +131,8 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=100)
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--genes", type=int, default=1000)
-    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.alone:
-        fit_all(options.hypotheses[0], options)
-        return
-    known = schema.read_yaml(Path("workflow/schemas/hypothesis.schema.yaml"))
-    for name in options.hypotheses:
-        framework = read_spec(Path(f"config/hypotheses/{name}.yaml"), known).training.framework
-        sizes = [f"--{key}={getattr(options, key)}" for key in ("seeds", "train", "test", "genes")]
-        command = [sys.executable, __file__, str(options.out), name, "--alone", *sizes]
-        environment = os.environ | compute.training_environment(framework, 1, 0)
-        subprocess.run([*command, "--strengths", *map(str, options.strengths)], check=True, env=environment)
+    options = parser.parse_intermixed_args()
+    run_each(fit_all, options.hypotheses, options)
     show(options.out)
 
 
