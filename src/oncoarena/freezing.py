@@ -33,9 +33,12 @@ def freeze_blocks(plan: AssayPlan, shards: Sequence[str], uri: str, receipt_uri:
     )
     for name, table in tables.items():
         store.write_table(store.join(uri, f"{plan.name}.{name}.parquet"), table)
+    specs = assay_module(plan.name).BLOCKS
     receipt = {
         "assay": plan.name,
-        "blocks": written,
+        "blocks": {name: block for name, block in written.items() if not specs[name].is_set},
+        # Apart, so that nothing takes their slots for features.
+        "sets": {name: block for name, block in written.items() if specs[name].is_set},
         **{name: store.join(uri, f"{plan.name}.{name}.parquet") for name in tables},
         "excluded": [item for shard in receipts for item in shard["excluded"]],
         "notes": list(dict.fromkeys(note for shard in receipts for note in shard["notes"])),

@@ -81,7 +81,8 @@ def run_part(
     Returns the content of run.json. Raises InputError if training failed; its log says why.
     """
     receipt = store.read_json(splits_receipt)
-    blocks = _block_receipts(spec, assay_receipts)
+    sets = _block_receipts(spec, assay_receipts, "sets")
+    blocks = _block_receipts(spec, assay_receipts, "blocks") | sets
     fits = plan_fits(receipt["splits"], part, n_parts, study_seed, spec.id, refit, len(receipt["classes"]))
     explain = explain and refit is None
     kept = store.join(uri, "kept")
@@ -144,7 +145,8 @@ def run_part(
         "purpose": refit.purpose if refit is not None else "",
         "module": spec.module,
         "framework": spec.framework,
-        "blocks": sorted(blocks),
+        "blocks": sorted(blocks.keys() - sets.keys()),
+        "sets": sorted(sets),
         "permuted_labels": spec.permute_labels,
         "status": "not_applicable" if refused else "trained",
         "reason": refused[0]["reason"] if refused else "",
@@ -176,12 +178,12 @@ def run_part(
     return run
 
 
-def _block_receipts(spec: TrainingSpec, assay_receipts: Sequence[str]) -> dict[str, str]:
-    """Map the names of the blocks that a hypothesis sees to their receipts."""
+def _block_receipts(spec: TrainingSpec, assay_receipts: Sequence[str], kind: str) -> dict[str, str]:
+    """Map the names of the "blocks" of features, or of the "sets", that a hypothesis sees to their receipts."""
     offered: Mapping[str, str] = {
-        name: block for uri in assay_receipts for name, block in store.read_json(uri)["blocks"].items()
+        name: block for uri in assay_receipts for name, block in store.read_json(uri).get(kind, {}).items()
     }
-    return {name: uri for name, uri in offered.items() if spec.blocks is None or name in spec.blocks}
+    return {name: uri for name, uri in offered.items() if spec.sees(name, kind == "sets")}
 
 
 def _train(job: Job, finished: Callable[[str], None]) -> None:

@@ -36,11 +36,17 @@ class TrainingSpec:
     framework: str
     blocks: tuple[str, ...] | None = None
     """Names of the blocks it sees; None means all that the study has."""
+    sets: tuple[str, ...] = ()
+    """Names of the sets (see ``BlockSpec.is_set``) that it sees beside features, where the study has them."""
     config: dict[str, Any] = field(default_factory=dict)
     """Overrides of the defaults of the module's Config."""
     permute_labels: bool = False
     precision: str = "float32"
     """Of the layers of TensorFlow and PyTorch while training: "float32" or "mixed", see compute.training_scope."""
+
+    def sees(self, block: str, is_set: bool) -> bool:
+        """Tell whether it sees a block of the study."""
+        return (not is_set or block in self.sets) and (self.blocks is None or block in self.blocks)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ def read_spec(path: Path, hypothesis_schema: dict[str, Any]) -> HypothesisSpec:
             module=content["module"],
             framework=literals.framework,
             blocks=tuple(blocks) if blocks is not None else None,
+            sets=literals.sets,
             config=dict(content.get("config", {})),
             permute_labels=content.get("permute_labels", False),
             precision=precision,
@@ -116,11 +123,12 @@ class Literals:
     docstring: str
     framework: str
     blocks: str | tuple[str, ...]
+    sets: tuple[str, ...]
     config_fields: tuple[str, ...]
 
 
 def read_literals(file: Path) -> Literals:
-    """Read docstring, FRAMEWORK, BLOCKS and the fields of Config from source, without importing it."""
+    """Read docstring, FRAMEWORK, BLOCKS, SETS and the fields of Config from source, without importing it."""
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
     except SyntaxError as error:
@@ -129,7 +137,7 @@ def read_literals(file: Path) -> Literals:
     for node in tree.body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
-            if name in ("FRAMEWORK", "BLOCKS"):
+            if name in ("FRAMEWORK", "BLOCKS", "SETS"):
                 try:
                     values[name] = ast.literal_eval(node.value)
                 except ValueError as error:
@@ -143,16 +151,21 @@ def read_literals(file: Path) -> Literals:
             f'{file}: FRAMEWORK is {values.get("FRAMEWORK")!r}; expected a line such as FRAMEWORK = "numpy"'
             f"{schema.suggestion(values.get('FRAMEWORK'), FRAMEWORKS)}"
         )
-    blocks = values.get("BLOCKS")
-    legal = blocks == "all" or (isinstance(blocks, tuple) and all(isinstance(name, str) for name in blocks))
-    if not legal:
+    blocks, sets = values.get("BLOCKS"), values.get("SETS", ())
+    if blocks != "all" and not _is_names(blocks):
         raise InputError(
             f'{file}: BLOCKS is {blocks!r}; expected BLOCKS = "all" or a tuple of block names such as '
             '("expression",)'
         )
+    if not _is_names(sets):
+        raise InputError(f'{file}: SETS is {sets!r}; expected a tuple of names such as ("mutation_tokens",)')
     if config_fields is None:
         raise InputError(f"{file}: has no class Config; expected a frozen dataclass of its hyper-parameters")
-    return Literals(ast.get_docstring(tree) or "", values["FRAMEWORK"], blocks, config_fields)
+    return Literals(ast.get_docstring(tree) or "", values["FRAMEWORK"], blocks, sets, config_fields)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
 
 
 def _class_fields(tree: ast.Module, name: str) -> tuple[str, ...] | None:
@@ -197,5 +210,5 @@ def load_module(spec: TrainingSpec) -> ModuleType:
 
 def spec_from_dict(content: dict[str, Any]) -> TrainingSpec:
     """Rebuild a spec from ``dataclasses.asdict``, as it is passed to a training process."""
-    blocks = content["blocks"]
-    return TrainingSpec(**{**content, "blocks": tuple(blocks) if blocks is not None else None})
+    blocks, sets = content["blocks"], tuple(content["sets"])
+    return TrainingSpec(**{**content, "blocks": tuple(blocks) if blocks is not None else None, "sets": sets})

@@ -33,6 +33,10 @@ class AssayPlan:
         module = assay_module(self.name)
         return tuple(module.offered(self.options)) if hasattr(module, "offered") else tuple(module.BLOCKS)
 
+    def is_set(self, block: str) -> bool:
+        """Tell whether a block of the assay is a set, see ``BlockSpec.is_set``."""
+        return assay_module(self.name).BLOCKS[block].is_set
+
     def files(self) -> dict[str, str]:
         """Files beside the objects that the assay reads, by the option that names them."""
         names = getattr(assay_module(self.name), "FILES", ())
@@ -291,12 +295,18 @@ def _check_names(study: Study, where: str) -> None:
     for name in sorted({name for name in ids if ids.count(name) > 1}):
         faults.add(f"{where}: {name!r} is both a hypothesis and an external model; rename one")
     offered = [block for plan in study.assays for block in plan.blocks()]
+    sets = [block for plan in study.assays for block in plan.blocks() if plan.is_set(block)]
     for spec in study.hypotheses:
         for block in spec.training.blocks or ():
             if block not in offered:
                 faults.add(
                     f"{where}: hypothesis {spec.id} needs block {block!r}, which no assay of this study yields"
                     f"{schema.suggestion(block, offered)}; add the assay or remove the hypothesis"
+                )
+            elif block in sets and block not in spec.training.sets:
+                faults.add(
+                    f"{where}: hypothesis {spec.id} cannot read block {block!r}, a set of mutations and no features; "
+                    f"remove it from its blocks"
                 )
     if "label" in study.covariates:
         faults.add(f"{where}: covariates: 'label' is the truth itself; remove it")

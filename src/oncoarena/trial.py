@@ -22,7 +22,8 @@ def training_part(splits_receipt: str, assay_receipts: Sequence[str]) -> Labelle
     split = split[split["role"] != "test"].assign(role="train").reset_index(drop=True)
     blocks = {}
     for uri in assay_receipts:
-        for name, block_uri in store.read_json(uri)["blocks"].items():
+        receipts = store.read_json(uri)
+        for name, block_uri in (receipts["blocks"] | receipts.get("sets", {})).items():
             block = store.read_json(block_uri)
             blocks[name] = (store.block_samples(block)["sample_id"].tolist(), store.open_block(block))
     classes, covariates = tuple(receipt["classes"]), tuple(receipt["covariates"])
@@ -61,11 +62,7 @@ def try_hypotheses(
 def _fit_and_predict(spec: HypothesisSpec, cohort: LabelledCohort, held: np.ndarray, seed: int) -> np.ndarray:
     training, resources = spec.training, spec.resources
     device = compute.prepare_framework(training.framework, resources.threads, resources.gpu, seed)
-    seen = {
-        name: block
-        for name, block in cohort.blocks.items()
-        if training.blocks is None or name in training.blocks
-    }
+    seen = {name: block for name, block in cohort.blocks.items() if training.sees(name, block.spec.is_set)}
     part = LabelledCohort(
         cohort.sample_ids, cohort.patient_ids, seen, cohort.covariates, cohort.labels, cohort.classes
     )

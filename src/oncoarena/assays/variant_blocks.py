@@ -15,6 +15,7 @@ from oncoarena.assays.mutation_classes import (
     SUBSTITUTION_CLASSES,
     SUBSTITUTION_TABLE,
 )
+from oncoarena.assays.mutation_tokens import token_block
 from oncoarena.assays.reference_fasta import ReferenceFasta, open_fasta
 from oncoarena.assays.variant_tally import (
     MISMATCH,
@@ -24,6 +25,7 @@ from oncoarena.assays.variant_tally import (
     Alleles,
     VariantTally,
 )
+from oncoarena.assays.vcf import chromosome_arrays
 from oncoarena.cohort import feature_table
 from oncoarena.errors import BadObject, InputError
 from oncoarena.genomes import CHROMOSOMES, bins, genome
@@ -53,9 +55,9 @@ def make_blocks(
     pairs = doublets(alleles)
     figures: dict[str, np.ndarray] = {}
     blocks: Blocks = {}
+    spectrum, kinds = np.full(len(alleles.pos), -1), np.full(len(alleles.others), -1)
     if "mutation_spectrum" in names:
         around, kinds, n_mismatch = _around(alleles, options, source, n_samples)
-        spectrum = np.full(len(alleles.pos), -1)
         known = (around < 4).all(axis=1)
         before, behind = around[known, 0], around[known, 2]
         spectrum[known] = SUBSTITUTION_TABLE[before, alleles.ref[known], alleles.alt[known], behind]
@@ -75,6 +77,14 @@ def make_blocks(
         features, first = _bins(options.genome, options.bin_bp, options.chromosomes)
         place = first[alleles.chrom] + alleles.pos // options.bin_bp
         blocks["mutation_bins"] = (_counted(alleles.sample, place, n_samples, len(features)), features)
+        if "mutation_tokens" in names:
+            # An insertion may stand behind the last base of its chromosome.
+            end = chromosome_arrays(options.genome, options.chromosomes)[0] - 1
+            chrom, start = alleles.others[:, CHROM], alleles.others[:, START]
+            other_place = first[chrom] + np.minimum(start, end[chrom]) // options.bin_bp
+            blocks["mutation_tokens"] = token_block(
+                alleles, (spectrum, kinds), (place, other_place), n_samples, options.tokens
+            )
     figures |= _figures(alleles, tally, pairs)
     if "burden" in names:
         blocks["burden"] = _burden(alleles, figures, options, n_samples)

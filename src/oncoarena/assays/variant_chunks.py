@@ -6,7 +6,8 @@ import numpy as np
 
 from oncoarena.assays.byte_lines import LineChunk
 from oncoarena.assays.consequences import Effect
-from oncoarena.assays.variant_tally import Room, VariantTally
+from oncoarena.assays.mutation_tokens import gene_code
+from oncoarena.assays.variant_tally import NOTHING, Consequences, Room, VariantTally
 from oncoarena.errors import BadObject
 from oncoarena.kernels import variant_rows
 from oncoarena.kernels.text_fields import COMMENT, N_FIELDS, SOUND, locate_fields
@@ -89,23 +90,26 @@ def collect(
         room.clear()
         row, why = scan(
             fields.text, fields.starts, fields.ends, row, fields.n_rows, *arguments,
-            room.snvs, room.snv_rows, room.others, room.filled, tally.counts, tally.shares,
+            room.snvs, room.snv_rows, room.others, room.told, room.filled, tally.counts, tally.shares,
         )  # fmt: skip
         if why not in (SOUND, variant_rows.FULL):
             raise fields.fault(row, why)
         snvs, rows, others = room.taken()
         if len(snvs) or len(others):
             context = None if context_of is None else context_of(snvs, rows)
-            effects = (None, None) if effect_of is None else _effects(snvs, rows, others, effect_of, tally)
-            tally.add(fields.text, snvs, others, context, *effects)
+            of_snvs, of_others = (
+                (NOTHING, NOTHING) if effect_of is None else _effects(snvs, rows, others, effect_of, tally)
+            )
+            told = room.told[0, : len(snvs)], room.told[1, : len(others)]
+            tally.add(fields.text, snvs, others, context, of_snvs, of_others, told)
         elif why == variant_rows.FULL:
             room.grow()
 
 
 def _effects(
     snvs: np.ndarray, rows: np.ndarray, others: np.ndarray, effect_of: EffectOf, tally: VariantTally
-) -> tuple[np.ndarray, np.ndarray]:
-    """Effects of alleles; those of a doublet are its first base's. Genes go to the tally."""
+) -> tuple[Consequences, Consequences]:
+    """Consequences of alleles; those of a doublet are its first base's. Genes go to the tally."""
     known: dict[int, Effect] = {}
     results = []
     snv_samples = (snvs >> np.uint64(variant_rows.SAMPLE_SHIFT)).astype(np.int64)
@@ -113,7 +117,7 @@ def _effects(
         (snv_samples, rows),
         (others[:, variant_rows.SAMPLE], others[:, variant_rows.ROW]),
     ):
-        effects = np.zeros(len(places), np.int64)
+        effects, genes = np.zeros(len(places), np.int64), np.zeros(len(places), np.int64)
         for number, (sample, place) in enumerate(zip(samples.tolist(), places.tolist(), strict=True)):
             if place < 0:
                 continue
@@ -122,6 +126,8 @@ def _effects(
                 row, allele = place >> variant_rows.ALLELE_BITS, place & variant_rows.MAX_ALLELE
                 found = known[place] = effect_of(row, allele)
             effects[number] = found[0]
-            tally.genes[sample].update(found[1])
-        results.append(effects)
+            if found[1]:
+                tally.genes[sample].update(found[1])
+                genes[number] = gene_code(min(found[1]))
+        results.append(Consequences(effects, genes))
     return results[0], results[1]

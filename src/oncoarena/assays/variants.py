@@ -63,6 +63,15 @@ BLOCKS = {
         description="Whether a mutation alters the protein of a gene, for all genes mutated in any sample.",
         reference="https://docs.gdc.cancer.gov/Data/File_Formats/MAF_Format/",
     ),
+    "mutation_tokens": BlockSpec(
+        name="mutation_tokens",
+        dims=("sample", "mutation", "field"),
+        dtype="float32",
+        unit="codes, share of reads",
+        description="A sample's mutations as a set: class, bin of mutation_bins, altered gene and share of reads of "
+        "each, in genome order; of more than there is room for, those of the smallest hash.",
+        reference="doi:10.1186/s13073-023-01204-4",
+    ),
     "burden": BlockSpec(
         name="burden",
         dims=("sample", "class"),
@@ -87,6 +96,8 @@ _LEGAL = {
     "absent_sample": ("refuse", "empty"),
 }
 MIN_BIN_BP, MAX_BIN_BP = 1_000, 250_000_000
+# More would not fit into a Parquet row with ease: 100,000 mutations are 1.6 MB a sample.
+MAX_TOKENS = 100_000
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ class Options:
     """all (1 to 22, X, Y) | autosomes; variants elsewhere are counted in the QC only."""
     bin_bp: int = 1_000_000
     """Width of a bin of mutation_bins in bp, 1000 or more; the last of a chromosome may be shorter."""
+    tokens: int = 0
+    """Mutations of a sample that mutation_tokens has room for, one by one; 0: no such block."""
     filters: str = "pass"
     """pass (FILTER is PASS or .) | all."""
     tumour_sample: str | None = None
@@ -122,6 +135,7 @@ class Options:
         for key in ("reference", "context_column", "tumour_sample"):
             legal.check_text(key, getattr(self, key), "text; leave it out where there is none")
         legal.check_whole("bin_bp", self.bin_bp, MIN_BIN_BP, MAX_BIN_BP)
+        legal.check_whole("tokens", self.tokens, 0, MAX_TOKENS)
         if self.callable_mb is not None:
             legal.check_number("callable_mb", self.callable_mb, 1e-6, 1e6)
         if self.reference is not None and "://" in self.reference:
@@ -154,7 +168,8 @@ def offered(options: Options) -> tuple[str, ...]:
         "none": (),
     }
     genes = () if options.consequences == "none" else ("mutated_genes",)
-    return (*spectra[options.context_source], "mutation_bins", *genes, "burden")
+    tokens = ("mutation_tokens",) if options.tokens else ()
+    return (*spectra[options.context_source], "mutation_bins", *tokens, *genes, "burden")
 
 
 def read_object(
@@ -182,12 +197,12 @@ def read_object(
         tumour = vcf.choose_tumour(
             text, vcf.sample_names(text, source), options.tumour_sample, sample_id, source
         )
-        tally = VariantTally(1)
+        tally = VariantTally(1, options.tokens > 0)
         vcf.read_rows(text, [] if tumour is None else [tumour], tally, options, source)
         row = 0
     else:
         # Row 0 is for the sample that is looked for, row 1 for any other.
-        tally = VariantTally(2)
+        tally = VariantTally(2, options.tokens > 0)
         codes = maf.SampleCodes([options.tumour_sample or sample_id], others=1)
         maf.read_rows(text, codes, tally, options, source)
         row = codes.only_sample(options.tumour_sample or sample_id, source)
@@ -219,7 +234,7 @@ def read_matrix(
         raise InputError("tumour_sample: it has no meaning where one file holds the cohort; remove it.")
     text = read_variants(stream, source)
     _check_kind(text, options, source)
-    tally = VariantTally(len(sample_ids))
+    tally = VariantTally(len(sample_ids), options.tokens > 0)
     notes = []
     if text.kind == "vcf":
         names = vcf.sample_names(text, source)

@@ -192,15 +192,16 @@ def _share_of_reads(text, start, end, af, ad, allele, n_alleles):
 @numba.njit(cache=True, nogil=True)
 def scan_vcf(
     text, starts, ends, first_row, n_rows, n_samples, column_of, all_filters, sizes, used,
-    snvs, snv_rows, others, filled, counts, shares,
+    snvs, snv_rows, others, told, filled, counts, shares,
 ):  # fmt: skip
     """Read the carried alleles of rows of VCF whose fields are located.
 
     Parameters: the fields are CHROM, POS, REF, ALT, FILTER, INFO, and where ``n_samples`` is above 0 FORMAT and the
     columns of samples, sample s in column ``column_of[s]``; with none, sample 0 carries all; ``sizes`` and ``used``
     (24,) bp and whether a chromosome counts; ``snvs`` uint64, ``snv_rows`` int64, ``others`` (n, 8) int64, to be
-    filled from ``filled`` (2,) on; ``counts`` (n_samples, 4) int64 and ``shares`` (n_samples, 2) float64 (sum of
-    shares of reads, their number), to be added to.
+    filled from ``filled`` (2,) on, as ``told`` (2, n) float32: the share of reads of each (row 0 of ``snvs``, row 1 of
+    ``others``), NaN where it is not told; ``counts`` (n_samples, 4) int64 and ``shares`` (n_samples, 2) float64 (sum
+    of shares of reads, their number), to be added to.
     Returns the row at which it stopped (``n_rows`` at the end) and why: SOUND, FULL (come again from this row with
     more room) or what is wrong with the row.
     """
@@ -280,6 +281,7 @@ def scan_vcf(
                 elif ref_kind == 0 or alt_kind < 1:
                     counts[sample, UNUSABLE] += 1
                 else:
+                    n_snvs, n_others = filled[0], filled[1]
                     fault = add_allele(
                         text, sample, chrom, pos, ref, ref_end, alt, alt_end,
                         row << ALLELE_BITS | min(allele, MAX_ALLELE), sizes, snvs, snv_rows, others, filled,
@@ -288,18 +290,22 @@ def scan_vcf(
                         counts[sample, UNUSABLE] += 1
                     elif fault != SOUND:
                         return row, fault
-                    elif n_samples > 0:
-                        share = _share_of_reads(text, start, end, af, ad, allele, n_alleles)
+                    else:
+                        share = np.nan
+                        if n_samples > 0:
+                            share = _share_of_reads(text, start, end, af, ad, allele, n_alleles)
                         if share == share:
                             shares[sample, 0] += share
                             shares[sample, 1] += 1.0
+                        told[0, n_snvs : filled[0]] = share
+                        told[1, n_others : filled[1]] = share
     return n_rows, SOUND
 
 
 @numba.njit(cache=True, nogil=True)
 def scan_maf(
     text, starts, ends, first_row, n_rows, sample_of, has_filter, has_depths, all_filters, sizes, used,
-    snvs, snv_rows, others, filled, counts, shares,
+    snvs, snv_rows, others, told, filled, counts, shares,
 ):  # fmt: skip
     """Read the alleles of rows of MAF whose fields are located.
 
@@ -364,30 +370,24 @@ def scan_maf(
             pos -= 1
         if alt_gap:
             alt_end = alt
+        n_snvs, n_others = filled[0], filled[1]
         fault = add_allele(
-            text,
-            sample,
-            chrom,
-            pos,
-            ref,
-            ref_end,
-            alt,
-            alt_end,
-            row << ALLELE_BITS | 1,
-            sizes,
-            snvs,
-            snv_rows,
-            others,
-            filled,
-        )
+            text, sample, chrom, pos, ref, ref_end, alt, alt_end,
+            row << ALLELE_BITS | 1, sizes, snvs, snv_rows, others, filled,
+        )  # fmt: skip
         if fault == SAME:
             counts[sample, UNUSABLE] += 1
-        elif fault != SOUND:
+            continue
+        if fault != SOUND:
             return row, fault
-        elif has_depths:
+        share = np.nan
+        if has_depths:
             ref_depth = whole_number(text, starts[row, 6], ends[row, 6])
             alt_depth = whole_number(text, starts[row, 7], ends[row, 7])
             if ref_depth >= 0 and alt_depth >= 0 and ref_depth + alt_depth > 0:
-                shares[sample, 0] += alt_depth / (ref_depth + alt_depth)
+                share = alt_depth / (ref_depth + alt_depth)
+                shares[sample, 0] += share
                 shares[sample, 1] += 1.0
+        told[0, n_snvs : filled[0]] = share
+        told[1, n_others : filled[1]] = share
     return n_rows, SOUND

@@ -1,0 +1,51 @@
+"""Greedy selection in which some members must earn their place: a gain of more than one standard error."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oncoarena.fitting.selection import PROBABILITY_FLOOR, fit_temperature, greedy_selection, softmax
+
+
+@dataclass(frozen=True)
+class GatedSelection:
+    """The chosen members, and what the gated ones were worth."""
+
+    shares: np.ndarray
+    """(n_members,) of sum 1."""
+    gain: float
+    """Fall of the out-of-fold log loss where gated members are offered too (nats); 0 if there are none."""
+    gain_error: float
+    """Standard error of the gain over patients."""
+
+
+def select_gated(
+    oof_logits: np.ndarray,
+    labels: np.ndarray,
+    patient_ids: np.ndarray,
+    is_gated: np.ndarray,
+    max_members: int,
+) -> GatedSelection:
+    """Choose members by ``greedy_selection``, first without the gated ones, then among all, and keep the better rule.
+
+    Parameters: ``oof_logits`` (n_members, n_rows, n_classes), each member at its own temperature; ``labels`` and
+    ``patient_ids`` (n_rows,), a row for each sample and repeat; ``is_gated`` (n_members,) bool, not all of them.
+    """
+
+    def choose(offered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shares (n_members,), and the calibrated log loss of each patient."""
+        shares = np.zeros(len(oof_logits))
+        shares[offered] = greedy_selection(oof_logits[offered], labels, max_members)
+        logits = np.tensordot(shares, oof_logits, axes=1)
+        probabilities = softmax(fit_temperature(logits, labels) * logits)
+        losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], PROBABILITY_FLOOR))
+        return shares, np.bincount(patient, losses) / np.bincount(patient)
+
+    _, patient = np.unique(patient_ids, return_inverse=True)
+    shares, without = choose(np.flatnonzero(~is_gated))
+    if not is_gated.any():
+        return GatedSelection(shares, 0.0, 0.0)
+    offered, beside = choose(np.arange(len(oof_logits)))
+    falls = without - beside
+    gain, error = float(falls.mean()), float(falls.std(ddof=1) / np.sqrt(len(falls)))
+    return GatedSelection(offered if gain > error else shares, gain, error)
