@@ -23,7 +23,7 @@ from oncoarena.hypotheses import (
 from oncoarena.kernels.gram import KERNELS, from_linear
 
 HEADS = {"penalties": (0.03, 0.003), "deep_units": (4,), "steps": 60, "inner_folds": 3, "inner_repeats": 1}
-WIDE = wide_deep.Config(**HEADS, views=("zscore", "rank"))
+WIDE = wide_deep.Config(**HEADS, views=("zscore", "rank"), tree_rounds=0)
 TRACKS = genome_neighbours.Config(
     **HEADS, sigmas=(0.0, 3.0), views=("zscore", "raw"), channels=3, dilations=(1, 2), windows=4
 )
@@ -32,6 +32,7 @@ SPARSE = sparse_markers.Config(n_repeats=1, survivors=(8, 64), kept=(0.01, 0.05,
 CASES = {
     "wide": (wide_deep, WIDE),
     "wide and deep": (wide_deep, WIDE),
+    "wide and trees": (wide_deep, replace(WIDE, tree_rounds=20)),
     "smoothed": (genome_neighbours, TRACKS),
     "residual": (genome_neighbours, END_TO_END),
     "sparse": (sparse_markers, SPARSE),
@@ -58,6 +59,8 @@ def give_a_share(wanted):
 MEMBERS = {
     "wide": lambda number, n: number % 3 < 2,
     "wide and deep": lambda number, n: True,
+    # The last, after those of the views, are the trees.
+    "wide and trees": lambda number, n: number % 3 < 2 or number == n - 1,
     # All but the six members of the two unsmoothed tracks and the three of the random network.
     "smoothed": lambda number, n: number % 3 < 2 and 6 <= number < 12,
     "residual": lambda number, n: True,

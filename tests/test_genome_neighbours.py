@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from cohorts import toy_cohort, with_values
 from oncoarena.cohort import feature_table
+from oncoarena.fitting.grids import grid_of_features
 from oncoarena.fitting.keras_members import Selection
 from oncoarena.fitting.residual_tracks import ResidualTracks, activations, residual_network
 from oncoarena.fitting.selection import log_loss
@@ -54,24 +54,11 @@ def _assert_probabilities(probabilities, n_samples, n_classes):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-12)
 
 
-@pytest.mark.parametrize("sigma", [0.0, 2.0, 8.0])
-def test_smooth__equals_scipy_within_each_chromosome(sigma):
-    # The second chromosome is shorter than the kernel, the third is a single feature.
-    bounds = np.array([0, 90, 101, 102])
-    x = np.random.default_rng(0).normal(size=(3, 102, 2)).astype(np.float32)
-    smoothed = genome_neighbours.smooth(x, Track(np.arange(102), bounds, False), sigma)
-    for start, stop in pairwise(bounds):
-        part = x[:, start:stop].astype(np.float64)
-        expected = gaussian_filter1d(part, sigma, axis=1, mode="reflect", truncate=4.0) if sigma else part
-        np.testing.assert_allclose(smoothed[:, start:stop], expected, atol=2e-6)
-
-
 def test_fit_track__sorts_by_chromosome_and_start():
     features = feature_table(list("cadb"), ["chr2", "chr1", "chr2", "chr1"], [5, 9, 1, 0], [6, 10, 2, 1])
     cohort = toy_cohort([0, 1], {"bins": np.eye(2, 4)}, classes=("a", "b"))
     cohort = replace(cohort, blocks={"bins": replace(cohort.blocks["bins"], features=features)})
-    view = fit_joined_view(cohort, "zscore")
-    track = fit_track(cohort, view, view.transform(cohort))
+    track = fit_track(cohort, fit_joined_view(cohort, "zscore"))
     assert track.order.tolist() == [3, 1, 2, 0]
     assert track.bounds.tolist() == [0, 2, 4]
     assert not track.pseudo_order
@@ -81,8 +68,7 @@ def test_fit_track__blocks_follow_each_other_and_only_the_unplaced_is_seriated()
     rng = np.random.default_rng(0)
     blocks = {"rna": rng.normal(size=(8, 5)), "bins": rng.normal(size=(8, 6))}
     cohort = toy_cohort(np.arange(8) % 2, blocks, classes=("a", "b"), coordinates=("bins",))
-    view = fit_joined_view(cohort, "zscore")
-    track = fit_track(cohort, view, view.transform(cohort))
+    track = fit_track(cohort, fit_joined_view(cohort, "zscore"))
     assert sorted(track.order[:5]) == list(range(5))
     assert track.order[5:].tolist() == list(range(5, 11))
     assert track.bounds.tolist() == [0, 5, 8, 11]
@@ -109,10 +95,10 @@ def test_fit__order_and_model_see_the_training_part_only():
     train, test = _local(24, 1.0, 0, coordinates=()), _local(12, 1.0, 1, coordinates=())
     first = _fit(train)
     # Seriation belongs to the predictor; predicting other samples leaves it as it was.
-    before = first.track.order.copy()
+    before = first.grids[0].weights.indices.copy()
     expected = first.predict_proba(test)
     first.predict_proba(with_values(test, {"bins": np.flip(test.blocks["bins"].values, axis=1) * 9}))
-    np.testing.assert_array_equal(first.track.order, before)
+    np.testing.assert_array_equal(first.grids[0].weights.indices, before)
     np.testing.assert_array_equal(first.predict_proba(test), expected)
     assert first.pseudo_order
     assert first.findings["pseudo_order"] is True
@@ -137,10 +123,10 @@ def test_fit__columns_with_coordinates_may_come_in_any_order():
 
 def test_residual_network__is_residual_and_local():
     config = replace(SMALL, dilations=(1, 2), windows=4)
-    tracks = ResidualTracks(config, Track(np.arange(80), np.array([0, 40, 80]), False))
+    tracks = ResidualTracks(config, grid_of_features(Track(np.arange(80), np.array([0, 40, 80]), False)))
     network = residual_network(config, tracks, 1, seed=0)
     assert sum(isinstance(layer, keras.layers.Add) for layer in network.layers) == 2
-    x = np.random.default_rng(0).normal(size=(1, 80, 1)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(1, 80, 1)).astype(np.float32) * np.sqrt(80)
     other = x.copy()
     other[0, 45:] += 1.0  # the second chromosome, but for its first five features
     shape = (len(tracks.windows), 3, config.channels)
@@ -150,15 +136,6 @@ def test_residual_network__is_residual_and_local():
     # Two windows lie on each chromosome; nothing crosses from one chromosome to the other.
     np.testing.assert_array_equal(after[:2], before[:2])
     assert (np.abs(after[2:] - before[2:]).max(axis=(1, 2)) > 1e-3).all()
-
-
-def test_residual_tracks__bins_are_means_of_neighbours():
-    config = replace(SMALL, max_bins=4, dilations=())
-    tracks = ResidualTracks(config, Track(np.arange(9), np.array([0, 7, 9]), False))
-    x = np.arange(9, dtype=np.float32).reshape(1, 9, 1)
-    own = tracks.places
-    prepared = tracks.prepare(x)[0, :, 0] / 3  # the root of nine features
-    assert dict(zip(own.tolist(), prepared.tolist(), strict=True)) == {0: 1.0, 1: 4.0, 2: 6.0, 3: 7.5}
 
 
 def test_fit__local_signal_is_found_by_neighbours_and_missed_by_the_wide_model():
@@ -255,3 +232,77 @@ def test_fit__several_blocks_with_missing_constant_and_empty_features():
 def test_fit__features_that_never_vary_still_give_probabilities():
     train = toy_cohort(np.arange(8) % 2, {"rna": np.ones((8, 3))}, classes=("a", "b"))
     _assert_probabilities(_fit(train).predict_proba(train), 8, 2)
+
+
+# --- several blocks of coordinates ---
+
+
+def _split_signal(n_samples, seed):
+    """Half of a local signal in each of two blocks, at the same places; their bins are of 1 Mb."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n_samples) % 2
+    blocks = {name: rng.normal(size=(n_samples, 160)) for name in ("coverage", "methylation")}
+    blocks["coverage"][:, 20:40] += 0.35 * labels[:, None]
+    blocks["methylation"][:, 20:40] -= 0.35 * labels[:, None]
+    return toy_cohort(labels, blocks, classes=("a", "b"), coordinates=tuple(blocks))
+
+
+def test_fit__blocks_of_coordinates_meet_at_the_same_places():
+    train = _split_signal(60, 0)
+    predictor = _fit(train)
+    assert predictor.tracks.grid.n_channels == 2
+    assert len(predictor.tracks.windows) == SMALL.windows
+    blocks = ("", "coverage + methylation ", "coverage - methylation ")
+    names = {f"zscore {of}sigma {sigma}" for of in blocks for sigma in (0, 3)}
+    assert set(predictor.findings["weight_of_scale"]) == names | {"random residual network"}
+    assert predictor.findings["common_bin_bp"] == 1_000_000
+    assert predictor.findings["best_scale"] == "zscore coverage - methylation sigma 3"
+    (joint,) = [
+        of
+        for of in predictor.findings["chosen_scales"]
+        if of["name"] == "zscore coverage - methylation sigma 3"
+    ]
+    assert joint["sigma"] == 3.0
+    assert joint["sigma_bp"] == {"coverage": 3e6, "methylation": 3e6}
+    assert joint["blocks"] == ["coverage", "methylation"]
+    losses = predictor.findings["oof_log_loss_of_scale"]
+    assert losses["zscore coverage - methylation sigma 3"] < losses["zscore sigma 3"]
+
+
+def test_fit__one_block_of_coordinates_says_how_far_it_smooths_in_bp():
+    findings = _fit(_local(60, 0.5, 0)).findings
+    (chosen,) = [of for of in findings["chosen_scales"] if of["name"] == "zscore sigma 3"]
+    assert chosen["sigma_bp"] == {"bins": 3e6}
+    assert not [name for name in findings["weight_of_scale"] if "+" in name]
+
+
+@pytest.mark.parametrize("wanted", ["joint", "all"])
+def test_attribute__joint_scales_sum_to_the_score_in_features_of_each_block(wanted, monkeypatch, tmp_path):
+    def share(oof_logits, *_):
+        # Two wide heads a scale, then a deep one; scales 2 to 5 are sums; the last member is end-to-end.
+        numbers = np.arange(len(oof_logits))
+        chosen = (
+            (numbers // 3 > 1) & (numbers // 3 < 6) & (numbers % 3 < 2) if wanted == "joint" else numbers >= 0
+        )
+        shares = chosen / chosen.sum()
+        return Selection(shares, shares, 1.0, np.zeros(len(shares)), 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(genome_neighbours, "select_members", share)
+    config = SMALL if wanted == "joint" else END_TO_END
+    predictor = _fit(_split_signal(30, 0), config)
+    test = _split_signal(7, 1).without_labels()
+    found = predictor.attribute(test, 1)
+    assert found.exact == (wanted == "joint")
+    assert {name: part.shape for name, part in found.contributions.items()} == {
+        "coverage": (7, 160),
+        "methylation": (7, 160),
+    }
+    gain = found.score - found.baseline
+    total = sum(part.sum(axis=1, dtype=np.float64) for part in found.contributions.values())
+    np.testing.assert_allclose(total, gain, atol=(1e-4 if found.exact else 1e-2) * np.ptp(gain))
+    predictor.save(tmp_path)
+    loaded = genome_neighbours.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(test), predictor.predict_proba(test))
+    again = loaded.attribute(test, 1).contributions
+    for name, part in found.contributions.items():
+        np.testing.assert_array_equal(again[name], part)

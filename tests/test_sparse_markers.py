@@ -18,6 +18,7 @@ from oncoarena.fitting.torch_gates import (
     attention_members,
     gate_designs,
     left_out_means,
+    most_kept,
     principal_coordinates,
     train_heads,
 )
@@ -134,7 +135,7 @@ def test_train_heads__weights_are_those_of_scikit_learn(size, power):
         logits = scores[0] @ weights[0, number] + intercepts[0, number]
         # The reference stops at its own tolerance of the gradient.
         np.testing.assert_allclose(torch.log_softmax(logits, 1), expected, atol=1e-4)
-        lifted = (x[:, columns] - ranked.mean[0, columns]).double() @ lift(weights[0, number])
+        lifted = (x[:, columns] - ranked.mean[0, columns]).double() @ lift(x, weights[0, number])
         np.testing.assert_allclose(lifted, scores[0] @ weights[0, number], atol=1e-6)
 
 
@@ -157,11 +158,17 @@ def test_train_heads__default_steps_are_enough_for_the_log_loss():
 
 def test_gate_designs__large_cohorts_keep_no_more_features_than_the_limit():
     kept, powers = sparse_markers.Config.kept, sparse_markers.Config.evidence_powers
-    small = gate_designs(100, 10_000, kept, powers)
-    large = gate_designs(LARGE_COHORT + 1, 10_000, kept, powers)
+    small = gate_designs(most_kept(11, 100), 10_000, kept, powers)
+    large = gate_designs(most_kept(6, LARGE_COHORT + 1), 10_000, kept, powers)
     assert max(size for size, _ in small) == 10_000
     assert max(size for size, _ in large) == LARGE_COHORT
-    assert gate_designs(100, 1, kept, powers) == [(1, 0.0), (1, 1.0), (1, 2.0)]
+    assert gate_designs(most_kept(11, 100), 1, kept, powers) == [(1, 0.0), (1, 1.0), (1, 2.0)]
+
+
+def test_most_kept__coordinates_of_all_splits_stay_within_a_gibibyte():
+    for n_samples in (10_000, 100_000, 1_000_000):
+        assert 8 * 6 * n_samples * most_kept(6, n_samples) <= 2**30
+    assert most_kept(6, 10**9) == 1
 
 
 # --- attention gates ---
@@ -214,7 +221,7 @@ def test_attention_members__strong_penalty_keeps_the_gates_uniform():
 
     def weights_of(uniformity):
         members = list(attention_members(x, ranked, splits, uniformity=(uniformity,), **GATES))
-        refined, closed = (member.linear()[1].norm(dim=1) for member in members[2:])
+        refined, closed = (member.linear(x)[1].norm(dim=1) for member in members[2:])
         return refined / closed
 
     # The gates end within the last, small steps of the schedule around 1 / 64 each.

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cohorts import toy_cohort
 from oncoarena.errors import NotApplicable
-from oncoarena.fitting import views
+from oncoarena.fitting import tiles
 from oncoarena.fitting.views import (
     VIEW_KINDS,
     JoinedView,
@@ -152,7 +152,7 @@ def test_transform__a_sample_does_not_depend_on_the_others(values, kind):
 def test_view__tiles_do_not_change_the_result(values, kind, monkeypatch):
     whole = fit_view(values, kind).transform(values)
     # One feature, or one sample, a tile.
-    monkeypatch.setattr(views, "TILE_VALUES", 5)
+    monkeypatch.setattr(tiles, "TILE_VALUES", 5)
     np.testing.assert_allclose(fit_view(values, kind).transform(values), whole, atol=1e-7)
 
 

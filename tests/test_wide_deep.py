@@ -1,5 +1,7 @@
 """The claim of the diffuse shift, and the batched heads that it shares with the genome's neighbours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -8,7 +10,7 @@ from cohorts import toy_cohort, with_values
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting import keras_members
 from oncoarena.fitting.keras_members import HeadConfig, member_logits, select_members, train_members
-from oncoarena.fitting.selection import softmax
+from oncoarena.fitting.selection import log_loss, softmax
 from oncoarena.hypotheses import wide_deep
 
 SMALL = wide_deep.Config(
@@ -96,6 +98,34 @@ def test_train_members__strong_imbalance_offers_focal_loss():
     assert trained.is_deep.tolist() == [False, False, True]
 
 
+def test_fit__one_in_a_hundred_is_offered_focal_loss_and_keeps_its_calibration():
+    def imbalanced(n_samples, seed):
+        labels = (np.arange(n_samples) % 100 == 0).astype(int)
+        shift = np.where(np.arange(8) % 2, 0.7, -0.7)
+        x = np.random.default_rng(seed).normal(size=(n_samples, 8)) + labels[:, None] * shift
+        return _cohort({"rna": x}, labels, ("common", "rare"))
+
+    train, test = imbalanced(800, 1), imbalanced(20_000, 2)
+    config = wide_deep.Config(penalties=(0.01, 0.001), deep_units=(), views=("zscore",), inner_repeats=1)
+    with pytest.MonkeyPatch.context() as patch:
+        names = []
+        patch.setattr(wide_deep, "train_members", lambda *a: _noted(train_members(*a), names))
+        rare = _probabilities(config, train, test)[:, 1]
+    assert names == ["wide 0.01", "wide 0.001", "wide focal 0.01", "wide focal 0.001"]
+    # 8 rare patients in training: their share is known within a factor of two.
+    assert 0.005 < rare.mean() < 0.02
+    frequent = rare > np.quantile(rare, 0.99)
+    assert test.labels[frequent].mean() > 0.15
+    assert rare[frequent].mean() == pytest.approx(test.labels[frequent].mean(), rel=0.5)
+    prior = np.tile([0.99, 0.01], (len(test), 1))
+    assert log_loss(np.stack([1 - rare, rare], axis=1), test.labels) < 0.8 * log_loss(prior, test.labels)
+
+
+def _noted(trained, names):
+    names.extend(trained.names)
+    return trained
+
+
 def test_select_members__deep_member_must_gain_more_than_a_standard_error():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
@@ -117,6 +147,68 @@ def test_fit__finds_a_diffuse_shift():
     probabilities = _probabilities(SMALL, train, test)
     # The nearest true class centre is right for 59 of these 60 samples.
     assert (probabilities.argmax(axis=1) == test.labels).mean() > 0.8
+
+
+def _extremes(n_samples, seed):
+    """One class has the fifth of 20 features very low or very high: no mean shifts."""
+    x = np.random.default_rng(seed).normal(size=(n_samples, 20))
+    return _cohort({"rna": x[:, :12], "counts": x[:, 12:]}, (np.abs(x[:, 4]) > 0.7).astype(int), ("a", "b"))
+
+
+@pytest.fixture(scope="module")
+def with_trees():
+    """A model in which trees have earned their place, beside wide heads."""
+    return wide_deep.fit(replace(SMALL, deep_units=()), _extremes(120, seed=1), None, seed=0, device="cpu")
+
+
+def test_fit__trees_enter_where_they_gain_more_than_a_standard_error(with_trees):
+    test = _extremes(100, seed=2)
+    findings = with_trees.findings
+    assert findings["deep_gain"] > findings["deep_gain_error"] > 0
+    assert findings["weight_of_trees"] > 0.5
+    without = _probabilities(replace(SMALL, tree_rounds=0), _extremes(120, seed=1), test)
+    right = [(p.argmax(axis=1) == test.labels).mean() for p in (with_trees.predict_proba(test), without)]
+    assert right[0] > 0.95 > 0.85 > right[1]
+
+
+def test_fit__trees_stay_out_of_a_diffuse_shift():
+    x, labels = _shifted(60)
+    findings = wide_deep.fit(SMALL, _cohort({"rna": x}, labels), None, seed=0, device="cpu").findings
+    assert findings["trees_offered"]
+    assert findings["weight_of_trees"] == 0
+
+
+def test_fit__trees_that_would_cost_too_much_are_not_offered():
+    config = replace(SMALL, max_tree_work=2 * 120 - 1)
+    findings = wide_deep.fit(config, _extremes(120, seed=1), None, seed=0, device="cpu").findings
+    assert not findings["trees_offered"]
+    assert findings["weight_of_trees"] == 0
+
+
+def test_attribute__of_trees_sums_to_the_score_and_finds_the_feature_that_decides(with_trees):
+    test = _extremes(40, seed=2).without_labels()
+    found = with_trees.attribute(test, 1)
+    total = sum(part.sum(axis=1, dtype=np.float64) for part in found.contributions.values())
+    assert (found.method, found.exact) == ("weights, TreeSHAP", True)
+    np.testing.assert_allclose(total, found.score - found.baseline, atol=1e-4)
+    assert {name: part.shape for name, part in found.contributions.items()} == {
+        "rna": (40, 12),
+        "counts": (40, 8),
+    }
+    sizes = np.abs(np.hstack(list(found.contributions.values()))).mean(axis=0)
+    assert sizes.argmax() == 4
+    logits = np.log(with_trees.predict_raw(test))
+    np.testing.assert_allclose(found.score, logits[:, 1] - logits.mean(axis=1), atol=1e-5)
+
+
+def test_save__trees_load_to_identical_predictions(with_trees, tmp_path):
+    test = _extremes(40, seed=2).without_labels()
+    with_trees.save(tmp_path)
+    loaded = wide_deep.load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(test), with_trees.predict_proba(test))
+    np.testing.assert_array_equal(loaded.predict_raw(test), with_trees.predict_raw(test))
+    again, first = (p.attribute(test, 1).contributions["rna"] for p in (loaded, with_trees))
+    np.testing.assert_array_equal(again, first)
 
 
 def test_fit__same_seed_gives_identical_predictions():

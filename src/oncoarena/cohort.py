@@ -7,6 +7,8 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
+from oncoarena.mapped import take_rows
+
 
 @dataclass(frozen=True)
 class BlockSpec:
@@ -14,12 +16,20 @@ class BlockSpec:
 
     name: str
     dims: tuple[str, ...]
-    """Names of the axes, e.g. ``("sample", "gene")``."""
+    """Names of the axes, e.g. ``("sample", "gene")``; of a set ``("sample", "mutation", "field")``."""
     dtype: str
     unit: str
     description: str
     reference: str = ""
     """DOI or format specification of the quantity."""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a sample's values are members of a set in slots of several fields, rather than features.
+
+        Only a hypothesis that names the block in its SETS sees it.
+        """
+        return len(self.dims) > 2
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,11 @@ class Block:
         )
 
     def take(self, rows: np.ndarray) -> "Block":
-        """The same features for the given rows (integer positions or a boolean mask)."""
-        return Block(self.spec, self.values[rows], self.features)
+        """The same features for the given rows (integer positions or a boolean mask).
+
+        Rows of a large memory map stay in a map (see ``mapped.take_rows``).
+        """
+        return Block(self.spec, take_rows(self.values, rows), self.features)
 
 
 FEATURE_COLUMNS = ("id", "chrom", "start", "end", "gene")

@@ -6,6 +6,7 @@ objects are put whole, and the receipt that vouches for the parts comes last.
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -26,17 +27,20 @@ import pyarrow.parquet as pq
 from oncoarena.cohort import FEATURE_COLUMNS, Block, BlockSpec
 from oncoarena.errors import InputError
 from oncoarena.listing import sizes
+from oncoarena.mapped import release
+from oncoarena.mapped import scratch_directory as scratch_directory
 from oncoarena.objects import ObjectStream
 
 QUESTIONS_AT_ONCE = 16
 """Requests under way at a time: a store answers a small one in some 20 ms."""
 
 ROWS_PER_PART = 4096
-ROWS_PER_GROUP = 256
-"""Samples in a Parquet row group: the unit in which a block is decoded, so memory stays bounded."""
+ROWS_PER_GROUP, BYTES_PER_GROUP = 256, 64 << 20
+"""Samples in a Parquet row group, at most: the unit in which a block is written and decoded, so memory stays bounded
+however wide its rows are."""
 
-MEMORY_SHARE = 0.25
-"""A block larger than this share of physical memory is opened from a memory-mapped scratch file."""
+MEMORY_SHARE, MEMORY_BYTES = 0.25, 2**31
+"""A block larger than this share of physical memory, or 2 GiB, is opened from a memory-mapped scratch file."""
 
 
 def is_remote(uri: str) -> bool:
@@ -67,9 +71,15 @@ def open_input(uri: str) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def open_object(uri: str, first: int = 0, end: int | None = None) -> Iterator[tuple[BinaryIO, ObjectStream]]:
-    """Open an object for one pass: a buffered stream, and below it the reader that hashes and counts."""
-    with ObjectStream(uri, first=first, end=end) as raw, io.BufferedReader(raw, 1 << 20) as stream:
+def open_object(
+    uri: str, first: int = 0, end: int | None = None, opened: ObjectStream | None = None
+) -> Iterator[tuple[BinaryIO, ObjectStream]]:
+    """Open an object for one pass: a buffered stream, and below it the reader that hashes and counts.
+
+    ``opened`` is that reader where it is there already (see ``objects.open_ahead``).
+    """
+    raw = ObjectStream(uri, first=first, end=end) if opened is None else opened
+    with raw, io.BufferedReader(raw, 1 << 20) as stream:
         yield stream, raw
 
 
@@ -157,8 +167,15 @@ def read_json(uri: str) -> Any:
 
 def write_table(uri: str, table: pd.DataFrame) -> None:
     """Write a tidy table as Parquet, whole."""
+    write_bytes(uri, table_bytes(table))
+
+
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """Return a tidy table as Parquet, the same bytes for the same content."""
     arrow = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    write_whole(uri, lambda path: pq.write_table(arrow, path, compression="zstd"))
+    buffer = io.BytesIO()
+    pq.write_table(arrow, buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def read_table(uri: str) -> pd.DataFrame:
@@ -191,30 +208,19 @@ def write_block(
     """Write a block below ``uri`` and return its receipt, which is also written, last.
 
     Parameters: ``rows`` yields one (n_features,) float32 array a sample, in the order of ``sample_ids``,
-    so that no more than one part is in memory; ``provenance`` (assay, options, code digest) is copied
+    so that no more than two row groups are in memory; ``provenance`` (assay, options, code digest) is copied
     into the receipt; ``inputs`` (uri and digest of each object that was read) go into a table beside it.
     The bytes depend on the values alone, not on who computed them.
     """
     n_features = len(features)
-    schema = pa.schema([("sample_id", pa.string()), ("values", pa.list_(pa.float32(), n_features))])
     parts = []
     row_digests: dict[str, str] = {}
     for number, first in enumerate(range(0, len(sample_ids), ROWS_PER_PART)):
         ids = sample_ids[first : first + ROWS_PER_PART]
-        values = np.empty((len(ids), n_features), dtype=np.float32)
-        for row, sample_id in enumerate(ids):
-            values[row] = next(rows)
-            row_digests[sample_id] = hashlib.sha256(values[row].tobytes()).hexdigest()[:32]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), n_features)
-        table = pa.Table.from_arrays([pa.array(ids), column], schema=schema)
         part = join(uri, f"part-{number:05d}.parquet")
-        write_whole(
-            part,
-            lambda path, table=table: pq.write_table(
-                table, path, row_group_size=ROWS_PER_GROUP, compression="NONE", use_dictionary=False
-            ),
-        )
-        parts.append({"uri": part, "n_samples": len(ids), "digest": digest(part)})
+        hashed = hashlib.sha256()
+        write_whole(part, functools.partial(_write_part, ids, rows, n_features, row_digests, hashed))
+        parts.append({"uri": part, "n_samples": len(ids), "digest": f"sha256:{hashed.hexdigest()}"})
     feature_uri = join(uri, "features.parquet")
     write_table(feature_uri, features[list(FEATURE_COLUMNS)])
     digest_uri = join(uri, "samples.parquet")
@@ -240,6 +246,59 @@ def write_block(
     return receipt
 
 
+def _write_part(
+    ids: list[str],
+    rows: Iterator[np.ndarray],
+    n_features: int,
+    row_digests: dict[str, str],
+    hashed: "hashlib._Hash",
+    path: str,
+) -> None:
+    """Write the next rows as a part, a group at a time; ``row_digests`` and ``hashed`` are brought up to date."""
+    schema = pa.schema([("sample_id", pa.string()), ("values", pa.list_(pa.float32(), n_features))])
+
+    def write(ids: list[str], values: np.ndarray) -> None:
+        column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), n_features)
+        file.write_table(pa.Table.from_arrays([pa.array(ids), column], schema=schema))
+
+    with (
+        open(path, "wb") as plain,
+        pq.ParquetWriter(_Hashing(plain, hashed), schema, compression="NONE", use_dictionary=False) as file,
+        ThreadPoolExecutor(1, thread_name_prefix="oncoarena-writer") as thread,
+    ):
+        # One group is encoded and hashed while the rows of the next are fetched.
+        writing = None
+        n_rows = min(ROWS_PER_GROUP, max(1, BYTES_PER_GROUP // (4 * max(1, n_features))))
+        for first in range(0, len(ids), n_rows):
+            of_group = ids[first : first + n_rows]
+            values = np.empty((len(of_group), n_features), np.float32)
+            for row, sample_id in enumerate(of_group):
+                values[row] = next(rows)
+                row_digests[sample_id] = hashlib.sha256(values[row]).hexdigest()[:32]
+            if writing is not None:
+                writing.result()
+            writing = thread.submit(write, of_group, values)
+        if writing is not None:
+            writing.result()
+
+
+class _Hashing(io.RawIOBase):
+    """A file that is written forward and hashed as it is."""
+
+    def __init__(self, file: BinaryIO, hashed: "hashlib._Hash"):
+        self._file, self._hashed = file, hashed
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def write(self, content) -> int:
+        self._hashed.update(content)
+        return self._file.write(content)
+
+
 def block_samples(receipt: Mapping[str, Any]) -> pd.DataFrame:
     """Read a block's sample_id and digest of values, a row per sample in the order of its rows."""
     return read_table(receipt["samples"]["uri"])
@@ -255,14 +314,14 @@ def open_block(
 ) -> Block:
     """Read a block: values (n_samples, n_features) float32 in the order of ``block_samples``.
 
-    When ``scratch`` is given and the block exceeds ``share_of_memory``, the values are decoded
-    once into a memory-mapped file there and opened read-only. Raises InputError if a part is damaged.
+    When ``scratch`` is given and the block exceeds ``share_of_memory`` or ``MEMORY_BYTES``, the values are
+    decoded once into a memory-mapped file there and opened read-only. Raises InputError if a part is damaged.
     """
     n_samples, n_features = receipt["shape"]
     spec = BlockSpec(**{**receipt["spec"], "dims": tuple(receipt["spec"]["dims"])})
     features = read_table(receipt["features"]["uri"])
     n_bytes = 4 * n_samples * n_features
-    if scratch is None or n_bytes <= share_of_memory * _physical_memory():
+    if scratch is None or n_bytes <= min(share_of_memory * _physical_memory(), MEMORY_BYTES):
         values = np.empty((n_samples, n_features), dtype=np.float32)
         _decode_parts(receipt, values)
         values.flags.writeable = False
@@ -279,11 +338,6 @@ def open_block(
     return Block(spec, np.load(cached, mmap_mode="r"), features)
 
 
-def scratch_directory() -> Path:
-    """Where large blocks are decoded to: ONCOARENA_SCRATCH, else a folder for temporary files."""
-    return Path(os.environ.get("ONCOARENA_SCRATCH", os.path.join(tempfile.gettempdir(), "oncoarena-scratch")))
-
-
 def _decode_parts(receipt: Mapping[str, Any], values: np.ndarray) -> None:
     """Fill ``values`` from the parts, a row group at a time."""
     n_features = values.shape[1]
@@ -298,6 +352,7 @@ def _decode_parts(receipt: Mapping[str, Any], values: np.ndarray) -> None:
                         flat = chunk.flatten().to_numpy(zero_copy_only=False)
                         values[first : first + len(chunk)] = flat.reshape(len(chunk), n_features)
                         first += len(chunk)
+                        release(values)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
                 f"{part['uri']}: cannot be read as a part of block {receipt['spec']['name']} ({error}); "

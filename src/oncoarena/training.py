@@ -181,6 +181,7 @@ def train_one(job: Job, fit: Mapping[str, Any], member: ranks.Member | None = No
         blocks[name] = (ids, store.open_block(receipt, Path(job.scratch)))
     table = store.read_table(fit["uri"])
     train, validation, test = read_cohorts(table, blocks, job.classes, job.covariates)
+    del blocks  # in memory they would lie there twice
     started = time.perf_counter()
     result = {
         "repeat": fit["repeat"],

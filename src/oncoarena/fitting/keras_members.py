@@ -31,6 +31,9 @@ from oncoarena.fitting.selection import (
     softmax,
 )
 
+# Samples a batch in which members predict.
+PREDICTED_SAMPLES = 1024
+
 
 @dataclass(frozen=True)
 class HeadConfig:
@@ -260,11 +263,14 @@ def train_members(scores: np.ndarray, train: LabelledCohort, config: HeadConfig,
     batches = for_every_device(rows[: config.steps * batch_size].reshape(config.steps, batch_size))
     trainer.fit(batches.reshape(-1), batch_size=batches.shape[1], epochs=1, shuffle=False, verbose=0)
 
-    logits = member_logits(members, scores)  # (n_samples, n_copies, n_members, n_classes)
-    oof = np.empty((logits.shape[2], len(folds), n_samples, n_classes))
-    for copy, (repeat, fold) in enumerate(held_out):
-        rows = np.flatnonzero(folds[repeat] == fold)
-        oof[:, repeat, rows] = logits[rows, copy].transpose(1, 0, 2)
+    oof = np.empty((n_views * len(names), len(folds), n_samples, n_classes))
+    # Batch by batch: the logits of all copies of all samples are many.
+    for first in range(0, n_samples, PREDICTED_SAMPLES):
+        of_batch = slice(first, first + PREDICTED_SAMPLES)
+        logits = member_logits(members, scores[of_batch])  # (n_batch, n_copies, n_members, n_classes)
+        for copy, (repeat, fold) in enumerate(held_out):
+            rows = np.flatnonzero(folds[repeat, of_batch] == fold)
+            oof[:, repeat, first + rows] = logits[rows, copy].transpose(1, 0, 2)
     return TrainedMembers(
         oof_logits=oof,
         folds=folds,
@@ -294,11 +300,11 @@ def take_copy(members: WideDeepMembers, copy: int, views: np.ndarray) -> WideDee
     return taken
 
 
-def member_logits(members: WideDeepMembers, scores: np.ndarray, batch_size: int = 1024) -> np.ndarray:
+def member_logits(members: WideDeepMembers, scores: np.ndarray) -> np.ndarray:
     """Return logits (n_samples, n_copies, n_members, n_classes) float32 of scores (n_samples, n_views, r)."""
     parts = [
-        ops.convert_to_numpy(members(ops.convert_to_tensor(scores[i : i + batch_size], "float32")))
-        for i in range(0, len(scores), batch_size)
+        ops.convert_to_numpy(members(ops.convert_to_tensor(scores[i : i + PREDICTED_SAMPLES], "float32")))
+        for i in range(0, len(scores), PREDICTED_SAMPLES)
     ]
     n_views, n_copies, n_heads, n_classes = members.head_shape
     return np.concatenate([np.empty((0, n_copies, n_views * n_heads, n_classes), np.float32), *parts])

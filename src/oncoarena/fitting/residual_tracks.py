@@ -1,18 +1,20 @@
 """A 1-D residual network over ordered tracks: its windows' activations with random kernels, or trained end to end.
 
-Features are averaged by bins of neighbours, dilated convolutions look ever further along each chromosome, and
-activations are averaged over windows. Random kernels: Dempster 2020, doi:10.1007/s10618-020-00701-z.
+Features are averaged by bins (``fitting.grids``), with one channel a block and view where blocks know their places;
+dilated convolutions look ever further along each chromosome, and activations are averaged over windows.
+Random kernels: Dempster 2020, doi:10.1007/s10618-020-00701-z.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from oncoarena.cohort import LabelledCohort
+from oncoarena.cohort import Block, BlockSpec, Cohort, LabelledCohort, feature_table
+from oncoarena.fitting.grids import Grid
 from oncoarena.fitting.keras_members import HeadConfig
 from oncoarena.fitting.keras_replicas import (
     PACKAGE,
@@ -21,7 +23,9 @@ from oncoarena.fitting.keras_replicas import (
     for_every_device,
     n_replicas,
 )
-from oncoarena.fitting.tracks import Track
+from oncoarena.fitting.tracks import mirrored_places
+from oncoarena.fitting.views import JoinedView
+from oncoarena.mapped import large_array, release, take_rows
 
 # Values of one batch of tracks on the device: 64 MiB of float32.
 BATCH_VALUES = 2**24
@@ -56,33 +60,45 @@ class ResidualConfig(HeadConfig):
 
 
 class ResidualTracks:
-    """Tracks as the residual network sees them: bins of neighbours, mirrored at the ends of chromosomes."""
+    """Tracks as the residual network sees them: bins of the genome, mirrored at the ends of chromosomes."""
 
-    def __init__(self, config: ResidualConfig, track: Track):
-        self.starts, bins = track.binned(config.max_bins)
-        self.counts = np.diff(np.append(self.starts, len(track.order)))
+    def __init__(self, config: ResidualConfig, grid: Grid):
+        self.grid = grid
         radius = STEM_WIDTH // 2 + sum(config.dilations) * (BLOCK_WIDTH // 2)
-        self.places, is_own = bins.padded(radius)
+        self.places, is_own = mirrored_places(grid.bounds, radius)
         own = np.flatnonzero(is_own)
         # Windows share the track by length; each chromosome has at least one.
         self.windows = []
-        for start, stop in pairwise(bins.bounds):
+        for start, stop in pairwise(grid.bounds):
             n_windows = min(stop - start, max(1, round(config.windows * (stop - start) / len(own))))
             edges = np.linspace(0, stop - start, n_windows + 1).astype(int) + own[start]
             self.windows.extend(pairwise(edges))
 
-    def prepare(self, x: np.ndarray) -> np.ndarray:
-        """Average (n_samples, n_features, n_channels) by bins -> (n_samples, n_places, n_channels)."""
-        # A view has unit trace; the network wants values of about 1.
-        scale = np.float32(np.sqrt(x.shape[1])) / self.counts[:, None].astype(np.float32)
-        return (np.add.reduceat(x, self.starts, axis=1) * scale)[:, self.places]
+    def bins(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Bring views (n_samples, n_features) onto the bins: (n_samples, n_bins, n_views x channels) float32."""
+        return np.concatenate([self.grid.combine(x) for x in views], axis=2)
 
-    def spread(self, gradient: np.ndarray) -> np.ndarray:
-        """Turn a gradient by prepared tracks (n_samples, n_places, n_channels) into one by tracks."""
-        of_bins = np.zeros((len(self.counts), len(gradient), gradient.shape[2]))
+    def bins_of(self, cohort: Cohort, views: Sequence[JoinedView]) -> np.ndarray:
+        """Bring a cohort onto the bins, some samples after the other; many of them lie in a scratch file."""
+        shape = (len(cohort), self.grid.n_places, len(views) * self.grid.n_channels)
+        binned = large_array(shape)
+        for tiles in zip(*(view.tiles(cohort) for view in views), strict=True):
+            binned[tiles[0][0]] = self.bins([x for _, x in tiles])
+            release(binned)
+        return binned
+
+    def prepare(self, binned: np.ndarray) -> np.ndarray:
+        """Mirror bins (n_samples, n_bins, n_channels) -> (n_samples, n_places, n_channels)."""
+        return binned[:, self.places]
+
+    def spread(self, gradient: np.ndarray) -> list[np.ndarray]:
+        """Turn a gradient by prepared bins (n_samples, n_places, n_channels) into one by the features of each view."""
+        of_bins = np.zeros((self.grid.n_places, len(gradient), gradient.shape[2]))
         np.add.at(of_bins, self.places, gradient.transpose(1, 0, 2))
-        of_bins *= np.sqrt(self.counts.sum()) / self.counts[:, None, None]
-        return np.repeat(of_bins.transpose(1, 0, 2), self.counts, axis=1)
+        of_bins = of_bins.transpose(1, 0, 2)
+        n_channels = self.grid.n_channels
+        starts = range(0, of_bins.shape[2], n_channels)
+        return [self.grid.spread(of_bins[:, :, start : start + n_channels]) for start in starts]
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -137,39 +153,50 @@ def residual_network(
     return keras.Model(inputs, layers.Flatten()(layers.Concatenate()(levels)))
 
 
-def sample_batches(x: np.ndarray, length: int) -> Iterator[slice]:
-    """Cut samples into batches that hold at most BATCH_VALUES, with ``length`` places a track."""
-    step = max(1, BATCH_VALUES // max(length * x.shape[2], 1))
-    return (slice(start, start + step) for start in range(0, len(x), step))
+def sample_batches(n_samples: int, n_values: int) -> Iterator[slice]:
+    """Cut samples of ``n_values`` each into batches that hold at most BATCH_VALUES."""
+    step = max(1, BATCH_VALUES // max(n_values, 1))
+    return (slice(start, start + step) for start in range(0, n_samples, step))
 
 
-def activations(network: keras.Model, tracks: ResidualTracks, x: np.ndarray, n_channels: int) -> np.ndarray:
-    """Run a network on ordered tracks (n_samples, n_features, channels), batch by batch -> (n_samples, outputs)."""
-    batches = sample_batches(x, max(len(tracks.places) * n_channels, x.shape[1]))
-    parts = [
-        ops.convert_to_numpy(
-            ops.cast(network(ops.convert_to_tensor(tracks.prepare(x[rows])), training=False), "float32")
-        )
-        for rows in batches
-    ]
-    return np.concatenate([np.empty((0, network.output_shape[1]), np.float32), *parts])
+def activations(
+    network: keras.Model, tracks: ResidualTracks, binned: np.ndarray, n_channels: int
+) -> np.ndarray:
+    """Run a network on bins (n_samples, n_bins, channels), batch by batch -> (n_samples, outputs) float32.
+
+    Parameters: ``n_channels`` of the network's layers.
+    """
+    out = large_array((len(binned), network.output_shape[1]))
+    for rows in sample_batches(len(binned), len(tracks.places) * n_channels):
+        outputs = network(ops.convert_to_tensor(tracks.prepare(binned[rows])), training=False)
+        out[rows] = ops.convert_to_numpy(ops.cast(outputs, "float32"))
+        release(binned)
+        release(out)
+    return out
+
+
+def activation_cohort(train: LabelledCohort, features: np.ndarray) -> LabelledCohort:
+    """Make a cohort of activations (n_samples, n_features), so that what sees blocks can see them."""
+    spec = BlockSpec("activations", ("sample", "activation"), "float32", "1", "Activations of a network.")
+    table = feature_table([str(number) for number in range(features.shape[1])])
+    return replace(train, blocks={"activations": Block(spec, features, table)})
 
 
 def train_end_to_end(
     config: ResidualConfig,
     tracks: ResidualTracks,
-    x: np.ndarray,
+    binned: np.ndarray,
     train: LabelledCohort,
     fold: np.ndarray,
     seed: int,
 ) -> tuple[keras.Model, np.ndarray]:
     """Train the residual network with a softmax layer: for each inner fold, then on the whole training part.
 
-    Parameters: ``x`` (n_samples, n_features, n_channels) ordered tracks; ``fold`` (n_samples,).
+    Parameters: ``binned`` (n_samples, n_bins, n_channels) of ``ResidualTracks.bins``; ``fold`` (n_samples,).
     Returns the network of the whole training part and out-of-fold logits (n_samples, n_classes).
     """
     n_classes = len(train.classes)
-    trunk = residual_network(config, tracks, x.shape[2], seed)
+    trunk = residual_network(config, tracks, binned.shape[2], seed)
     dropped = SharedDropout(config.feature_dropout, seed=seed + 200)(trunk.output)
     logits = layers.Dense(
         n_classes,
@@ -201,18 +228,21 @@ def train_end_to_end(
         used = np.flatnonzero(fold != held_out)
         passes = [rng.permutation(used) for _ in range(-(-steps * batch_size // len(used)))]
         rows = np.concatenate(passes)[: steps * batch_size]
-        trainer.fit(_TrackBatches(tracks, x, targets, rows, batch_size), epochs=1, shuffle=False, verbose=0)
+        trainer.fit(
+            _TrackBatches(tracks, binned, targets, rows, batch_size), epochs=1, shuffle=False, verbose=0
+        )
         if held_out >= 0:
-            oof[fold == held_out] = activations(network, tracks, x[fold == held_out], config.channels)
+            rows = np.flatnonzero(fold == held_out)
+            oof[rows] = activations(network, tracks, take_rows(binned, rows), config.channels)
     return network, oof
 
 
 class _TrackBatches(keras.utils.PyDataset):
     """Batches of prepared tracks in a given order of samples; only one batch is in memory."""
 
-    def __init__(self, tracks, x, targets, rows, batch_size):
+    def __init__(self, tracks, binned, targets, rows, batch_size):
         super().__init__()
-        self.tracks, self.x, self.targets = tracks, x, targets
+        self.tracks, self.binned, self.targets = tracks, binned, targets
         self.rows = for_every_device(rows.reshape(-1, batch_size))
 
     def __len__(self):
@@ -220,4 +250,6 @@ class _TrackBatches(keras.utils.PyDataset):
 
     def __getitem__(self, step):
         rows = self.rows[step]
-        return self.tracks.prepare(self.x[rows]), self.targets[rows]
+        batch = self.tracks.prepare(self.binned[rows]), self.targets[rows]
+        release(self.binned)
+        return batch

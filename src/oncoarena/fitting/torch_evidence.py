@@ -1,5 +1,6 @@
 """Which features speak for a class: F statistics in PyTorch, for all inner folds side by side."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,13 +82,25 @@ def moments(x: Tensor, splits: Splits) -> tuple[Tensor, Tensor, Tensor]:
     ``x`` is (n, p), the same for all splits, or (n_splits, n, p). Returns (n_splits, p),
     (n_splits, n_classes, p) and (n_splits, p); the mean of an absent class is the mean of all.
     """
+    return from_sums(*class_sums(x, splits), splits)
+
+
+def class_sums(x: Tensor, splits: Splits, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    """Add up features ``x`` float64 of the samples ``rows``, and their squares, for each split.
+
+    Returns (n_splits, n_classes, p) and (n_splits, p); what tiles of samples give adds up.
+    """
+    inside = splits.inside[:, None, rows]
+    member = inside * splits.onehot[rows].T  # (n_splits, n_classes, n)
+    return member @ x, (inside @ (x * x))[:, 0]
+
+
+def from_sums(sums: Tensor, squares: Tensor, splits: Splits) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn ``class_sums`` of all samples into ``moments``."""
     counts = splits.counts
     n_inside = splits.inside.sum(1, keepdim=True)
-    member = splits.inside[:, None, :] * splits.onehot.T  # (n_splits, n_classes, n)
-    sums = member @ x
     mean = sums.sum(1) / n_inside
     class_mean = sums / counts.clamp(min=1)[..., None]
-    squares = (splits.inside[:, None, :] @ (x * x))[:, 0]
     within = squares - (counts[..., None] * class_mean**2).sum(1)
     freedom = n_inside - (counts > 0).sum(1, keepdim=True)
     # Where every class has one sample there is no spread within: all of the spread stands in.
@@ -120,9 +133,14 @@ class Ranking:
 
 def rank_features(x: Tensor, splits: Splits) -> Ranking:
     """Rank the features of ``x`` (n, p) float32 by moderated F statistic."""
+    tiles = x.split(TILE_FEATURES, dim=1)
+    return rank_by_moments((moments(tile.double(), splits) for tile in tiles), splits)
+
+
+def rank_by_moments(tiles: Iterable[tuple[Tensor, Tensor, Tensor]], splits: Splits) -> Ranking:
+    """Rank features by moderated F statistic, given their ``moments``, some neighbouring features after the other."""
     means, between, variance = [], [], []
-    for tile in x.split(TILE_FEATURES, dim=1):
-        mean, class_mean, within = moments(tile.double(), splits)
+    for mean, class_mean, within in tiles:
         means.append(mean.float())
         between.append((splits.counts[..., None] * (class_mean - mean[:, None]) ** 2).sum(1).float())
         variance.append(within.float())

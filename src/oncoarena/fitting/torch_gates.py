@@ -40,35 +40,46 @@ class Member:
     settings: dict[str, Any]
     oof: np.ndarray
     """Logits out of fold, (n_repeats * n_samples, n_classes)."""
-    linear: Callable[[], tuple[Tensor, Tensor, Tensor]]
-    """Gives features (m,) of the view, their weights (m, n_classes) and intercepts (n_classes,)."""
+    linear: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+    """Turns the samples (n, p) it was fitted on into features (m,), weights (m, n_classes) and intercepts."""
 
 
 # --- gates from the F statistic, with an L2 softmax head ---
 
 
+def most_kept(n_splits: int, n_samples: int) -> int | None:
+    """Say how many features a gate keeps at most; None stands for all.
+
+    With more than ``LARGE_COHORT`` samples these are as many as that: a head costs the cube of the samples or of the
+    features, whichever are fewer. They are fewer still where the coordinates of all splits would not fit.
+    """
+    if n_samples <= LARGE_COHORT:
+        return None
+    return max(1, min(LARGE_COHORT, VALUES_HELD // (n_splits * n_samples)))
+
+
 def gate_designs(
-    n_samples: int, n_features: int, kept: tuple[float, ...], powers: tuple[float, ...]
+    most: int | None, n_features: int, kept: tuple[float, ...], powers: tuple[float, ...]
 ) -> list[tuple[int, float]]:
     """List the gates as (features kept, power of the evidence): the hard ones (power 0), then the soft ones.
 
-    ``kept`` are fractions of the features. With more than ``LARGE_COHORT`` samples no gate keeps more than
-    that many features: a head costs the cube of the samples or of the features, whichever are fewer.
+    ``kept`` are fractions of the features; no gate keeps more than ``most`` (see ``most_kept``).
     """
-    most = n_features if n_samples <= LARGE_COHORT else LARGE_COHORT
+    most = n_features if most is None else most
     sizes = sorted({min(most, max(1, round(fraction * n_features))) for fraction in kept})
     return [(size, 0.0) for size in sizes] + [(sizes[-1], power) for power in powers]
 
 
 def principal_coordinates(
     x: Tensor, ranked: Ranking, size: int, power: float, splits: Splits
-) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
     """Rotate the gated features to the principal axes of each split's own samples, at unit trace.
 
     ``x`` is (n, p) float32; the gate keeps the best ``size`` features (m) times evidence ^ (power / 2). The
     eigenvectors are those of the features or of the samples, whichever are fewer.
     Returns the coordinates of all samples (n_splits, n, r), their variances over the split (n_splits, r), and
-    a function from weights of coordinates (r, n_classes) to weights of features (m, n_classes), for split 0.
+    a function from ``x`` again and weights of coordinates (r, n_classes) to weights of features (m, n_classes), for
+    split 0.
     """
     n_samples, columns = len(x), ranked.order[:, :size]
     m = columns.shape[1]
@@ -77,17 +88,20 @@ def principal_coordinates(
     def gate(split: int, tile: Tensor) -> Tensor:
         return ranked.evidence[split, tile].double() ** (power / 2)
 
-    def gated(split: int, tile: Tensor) -> Tensor:
+    def gated(x: Tensor, split: int, tile: Tensor) -> Tensor:
         return (x[:, tile] - ranked.mean[split, tile]).double() * gate(split, tile)
 
     if m <= n_samples:
-        values_of = torch.stack([gated(split, tile) for split, tile in enumerate(columns)])
-        moment = (values_of * inside).mT @ values_of
+        values_of = torch.empty(len(columns), n_samples, m, dtype=torch.float64, device=x.device)
+        for split, tile in enumerate(columns):
+            values_of[split] = gated(x, split, tile)
+        pairs = zip(values_of, inside, strict=True)
+        moment = torch.stack([(of_split * used).mT @ of_split for of_split, used in pairs])
     else:
         values_of = x.new_zeros(len(columns), n_samples, n_samples, dtype=torch.float64)
         for split, kept in enumerate(columns):
             for tile in kept.split(TILE_FEATURES):
-                part = gated(split, tile)
+                part = gated(x, split, tile)
                 values_of[split] += part @ part.T
         moment = values_of * inside * inside.mT
     trace = torch.diagonal(moment, dim1=1, dim2=2).sum(1) / n_inside
@@ -97,17 +111,22 @@ def principal_coordinates(
     values = values * alive
     if m <= n_samples:
         back = vectors * (alive / trace.sqrt()[:, None])[:, None]
+        whole = back[0].clone()
 
-        def lift(weights: Tensor) -> Tensor:
-            return gate(0, columns[0])[:, None] * (back[0] @ weights)
+        def lift(x: Tensor, weights: Tensor) -> Tensor:
+            return gate(0, columns[0])[:, None] * (whole @ weights)
 
-        return values_of @ back, values / n_inside[:, None], lift
+        for of_split, back_of_split in zip(values_of, back, strict=True):
+            of_split[:] = of_split @ back_of_split
+        return values_of, values / n_inside[:, None], lift
     inverse = torch.where(alive, values, torch.ones_like(values)).rsqrt() * alive
     back = vectors * inverse[:, None] * inside / trace.sqrt()[:, None, None]
 
-    def lift_from_samples(weights: Tensor) -> Tensor:
-        dual, tiles = back[0] @ weights / trace[0].sqrt(), columns[0].split(TILE_FEATURES)
-        return torch.cat([gate(0, tile)[:, None] * (gated(0, tile).T @ dual) for tile in tiles])
+    whole, root = back[0].clone(), trace[0].sqrt()
+
+    def lift_from_samples(x: Tensor, weights: Tensor) -> Tensor:
+        dual, tiles = whole @ weights / root, columns[0].split(TILE_FEATURES)
+        return torch.cat([gate(0, tile)[:, None] * (gated(x, 0, tile).T @ dual) for tile in tiles])
 
     return values_of @ back / trace.sqrt()[:, None, None], values / n_inside[:, None], lift_from_samples
 
@@ -153,6 +172,7 @@ def gate_members(
     x: Tensor,
     ranked: Ranking,
     splits: Splits,
+    n_features: int,
     *,
     kept: tuple[float, ...],
     evidence_powers: tuple[float, ...],
@@ -161,21 +181,25 @@ def gate_members(
 ) -> Iterator[Member]:
     """Fit a head for every gate from the F statistic and every penalty on samples ``x`` (n, p) float32.
 
-    ``kept`` are the fractions of the features that hard gates keep; ``evidence_powers`` makes the soft gates;
+    ``n_features`` are those of the view, of which ``x`` may hold the best; ``kept`` are the fractions of them that
+    hard gates keep; ``evidence_powers`` makes the soft gates;
     ``penalties`` are lambda of mean cross-entropy + lambda / 2 x sum of squared weights.
     """
     strengths = torch.tensor(penalties, dtype=torch.float64, device=x.device)
-    for size, power in gate_designs(*x.shape, kept, evidence_powers):
+    for size, power in gate_designs(most_kept(*splits.inside.shape), n_features, kept, evidence_powers):
         scores, variances, lift = principal_coordinates(x, ranked, size, power, splits)
         weights, intercepts = train_heads(scores, variances, splits, strengths, steps)
-        oof = splits.out_of_fold(scores[:, None] @ weights + intercepts[:, :, None]).cpu().numpy()
+        logits = torch.stack([scores @ of_penalty for of_penalty in weights.unbind(1)], dim=1)
+        oof = splits.out_of_fold(logits + intercepts[:, :, None]).cpu().numpy()
         columns = ranked.order[0, :size]
         centre = ranked.mean[0, columns].double()
         kind, settings = ("soft gate", {"power": power}) if power else ("top-k gate", {})
         for number, penalty in enumerate(penalties):
 
-            def linear(w=weights[0, number], b=intercepts[0, number], at=columns, centre=centre, lift=lift):
-                of_features = lift(w)
+            def linear(
+                x, w=weights[0, number], b=intercepts[0, number], at=columns, centre=centre, lift=lift
+            ):
+                of_features = lift(x, w)
                 return at, of_features, b - centre @ of_features
 
             yield Member(kind, size, {**settings, "penalty": penalty}, oof[number], linear)
@@ -242,6 +266,12 @@ def left_out_means(z: Tensor, splits: Splits) -> tuple[Tensor, Tensor]:
     return torch.where(left[..., None] > 0, mean, torch.zeros_like(mean)), left
 
 
+def most_attended(n_splits: int, n_samples: int, survivors: tuple[int, ...]) -> int:
+    """Say among how many features attention gates choose at most: fewer than ``survivors`` where they would not fit."""
+    room = VALUES_HELD // (n_splits * n_samples * len(survivors))
+    return max(1, min(max(survivors), room))
+
+
 def attention_members(
     x: Tensor,
     ranked: Ranking,
@@ -260,8 +290,7 @@ def attention_members(
     the classes in the targets; ``rate`` the first step (nats) of the gate that moves most.
     """
     n_splits, n_samples = splits.inside.shape
-    room = VALUES_HELD // (n_splits * n_samples * len(survivors))
-    m = min(x.shape[1], max(survivors), max(room, 1))
+    m = min(ranked.order.shape[1], most_attended(n_splits, n_samples, survivors))
     columns = ranked.order[:, :m]
     z = torch.stack([x[:, chosen] for chosen in columns]).double()  # (n_splits, n, m)
     mean, class_mean, variance = moments(z, splits)
@@ -291,9 +320,13 @@ def attention_members(
     # Each process judges its share of the samples.
     rows = shard(n_samples)
     own_mean, left = (of_samples[:, rows] for of_samples in left_out_means(z, splits))
-    own_error = standard_error(left)[:, None, :, None]
-    own = shrink(own_mean[:, None] / own_error, threshold[:, :, None, None]) * own_error
-    own_terms = z[:, None, rows] * own - own**2 / 2  # (n_splits, n_levels, n, m)
+    own_error = standard_error(left)[..., None]
+    # The largest array here: level by level, so that there are not several of it.
+    own_terms = z.new_empty(n_splits, len(sizes), *own_mean.shape[1:])  # (n_splits, n_levels, n, m)
+    own_t = own_mean / own_error
+    for level, limit in enumerate(threshold.unbind(1)):
+        own = shrink(own_t, limit[:, None, None]) * own_error
+        own_terms[:, level] = z[:, rows] * own - own**2 / 2
     is_own = splits.onehot[rows].bool()
     n_classes = splits.onehot.shape[1]
     targets = (1 - smoothing) * splits.onehot[rows] + smoothing / n_classes
@@ -350,4 +383,4 @@ def attention_members(
             parts = columns[0, some], weights[level, number, some], intercept[level, number]
             kind, settings = ("attention gate", {"uniformity": penalty}) if penalty else ("prototypes", {})
             at = level * (n_refined + 1) + number
-            yield Member(kind, int(some.sum()), settings, oof[at], lambda parts=parts: parts)
+            yield Member(kind, int(some.sum()), settings, oof[at], lambda _, parts=parts: parts)

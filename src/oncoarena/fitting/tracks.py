@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
 
 import numpy as np
 
 from oncoarena.cohort import Cohort
 from oncoarena.fitting.components import fit_components
+from oncoarena.fitting.tiles import MANY_SAMPLES
 from oncoarena.fitting.views import JoinedView
 
 # A feature is placed by its training correlations, in this many leading components.
@@ -25,29 +25,25 @@ class Track:
     pseudo_order: bool
     """Whether a block had no coordinates and was ordered by correlation."""
 
-    def padded(self, radius: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return places on the track with each chromosome mirrored at its ends, and which are no mirror."""
-        places, is_own = [], []
-        for start, stop in pairwise(self.bounds):
-            places.append(np.pad(np.arange(start, stop), radius, mode="symmetric"))
-            is_own.append(np.pad(np.ones(stop - start, dtype=bool), radius))
-        return np.concatenate(places), np.concatenate(is_own)
 
-    def binned(self, max_bins: int) -> tuple[np.ndarray, Self]:
-        """Cut chromosomes into bins of neighbours, about ``max_bins`` in all.
+def mirrored_places(bounds: np.ndarray, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror each chromosome at its ends, so that nothing looks from one into the next.
 
-        Returns the first place of each bin (n_bins,) and the track of bins.
-        """
-        width = -(-len(self.order) // max_bins)
-        starts = [np.arange(start, stop, width) for start, stop in pairwise(self.bounds)]
-        bounds = np.concatenate([[0], np.cumsum([len(of) for of in starts])])
-        return np.concatenate(starts), Track(np.arange(bounds[-1]), bounds, self.pseudo_order)
+    Parameters: ``bounds`` (n_chromosomes + 1,) as those of a track; ``radius`` how many places are added at each end.
+    Returns the places (n_padded,) and which of them are no mirror (n_padded,) bool.
+    """
+    places, is_own = [], []
+    for start, stop in pairwise(bounds):
+        places.append(np.pad(np.arange(start, stop), radius, mode="symmetric"))
+        is_own.append(np.pad(np.ones(stop - start, dtype=bool), radius))
+    return np.concatenate(places), np.concatenate(is_own)
 
 
-def fit_track(cohort: Cohort, view: JoinedView, x: np.ndarray) -> Track:
-    """Order the features of each block by coordinate, or else by their correlations in ``x``.
+def fit_track(cohort: Cohort, view: JoinedView) -> Track:
+    """Order the features of each block by coordinate, or else by their correlations in the training part.
 
-    Parameters: ``x`` (n_samples, n_features) the view of the training samples.
+    Parameters: ``cohort`` the training samples, ``view`` one that was fitted on them; of very many samples
+    correlations are those of evenly spaced ones.
     """
     order, lengths, pseudo_order = [], [], False
     for name, columns in view.block_slices().items():
@@ -59,7 +55,8 @@ def fit_track(cohort: Cohort, view: JoinedView, x: np.ndarray) -> Track:
             _, first = np.unique(table["chrom"].to_numpy()[placed], return_index=True)
             lengths.extend(np.diff([*first, len(placed)]))
         else:
-            placed, pseudo_order = seriate(x[:, columns]), True
+            spaced = np.linspace(0, len(cohort) - 1, min(len(cohort), MANY_SAMPLES)).round().astype(np.int64)
+            placed, pseudo_order = seriate(view.transform(cohort.take(spaced))[:, columns]), True
             lengths.append(len(placed))
         order.append(columns.start + placed)
     return Track(np.concatenate(order), np.concatenate([[0], np.cumsum(lengths)]), pseudo_order)
@@ -75,10 +72,9 @@ def seriate(x: np.ndarray) -> np.ndarray:
     Returns (n_features,) int64 positions.
     Source: principal direction divisive partitioning, doi:10.1023/A:1009740529316.
     """
-    components = fit_components(x)
+    components = fit_components(x, SERIATION_COMPONENTS)
     # Inner products of these rows are the correlations of the features.
-    length = np.linalg.norm(components.train_scores[:, :SERIATION_COMPONENTS], axis=0)
-    rows = components.basis[:, :SERIATION_COMPONENTS] * length
+    rows = components.basis * np.linalg.norm(components.train_scores, axis=0)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     placed: list[np.ndarray] = []
     end = np.zeros(rows.shape[1])  # mean direction of what was placed last

@@ -1,30 +1,35 @@
 """Views of a block: the same features z-scored, raw, ranked or as shares of a sample, all of one total variance."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
 from oncoarena.cohort import Cohort
 from oncoarena.errors import NotApplicable
+from oncoarena.fitting.describing import (
+    CONSTANT_RELATIVE_SPREAD,
+    describe,
+    mean_ranks,
+    moves_at_all,
+    root_shares,
+    sample_totals,
+    unmeasured,
+)
+from oncoarena.fitting.tiles import CACHED_VALUES, row_tiles, spaced_samples, tiles
+from oncoarena.mapped import release, take_rows
 
 VIEW_KINDS = ("zscore", "raw", "rank", "share")
 
 # Excess kurtosis of the Laplace distribution; the Gaussian has 0.
 HEAVY_TAIL_KURTOSIS = 3.0
-# A spread below this share of the typical size of a feature is rounding, not variation (float32).
-CONSTANT_RELATIVE_SPREAD = 1e-6
-# Quartiles of the Gaussian lie this many standard deviations apart.
-GAUSSIAN_IQR = 1.349
 # Shares are offered where the totals of typical samples (10th to 90th percentile) differ by this factor; below
 # it they say what "raw" says.
 TOTALS_RATIO = 1.5
 # A new value counts as at most this share of the training range beyond that range: a feature that hardly moved in
 # training would otherwise outweigh all others together.
 BEYOND_RANGE = 0.5
-# 64 MiB of float64 a tile: memory stays bounded whatever the number of features.
-TILE_VALUES = 2**23
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,12 @@ class View:
             raise ValueError(f"view was fitted on {len(self.median)} features, found {n_features}")
         out = np.empty((n_samples, n_features), dtype=np.float32)
         totals = _totals(values, self.kind)
-        for rows, columns in _tiles(self.kind, n_samples, n_features):
+        for rows, columns in _tiles(values, self.kind, CACHED_VALUES):
             x = _prepare(values[rows, columns], self, columns, totals[rows])
-            out[rows, columns] = (x - self.mean[columns]) * self.factor[columns]
-        out[_unmeasured(values)] = 0.0
+            x -= self.mean[columns]
+            x *= self.factor[columns]
+            out[rows, columns] = x
+        out[unmeasured(values)] = 0.0
         return out
 
     def prepare(self, values: np.ndarray) -> np.ndarray:
@@ -87,9 +94,9 @@ class View:
         """
         out = np.empty(values.shape, dtype=np.float32)
         totals = _totals(values, self.kind)
-        for rows, columns in _tiles(self.kind, *values.shape):
+        for rows, columns in _tiles(values, self.kind, CACHED_VALUES):
             out[rows, columns] = _prepare(values[rows, columns], self, columns, totals[rows])
-        out[_unmeasured(values)] = self.mean
+        out[unmeasured(values)] = self.mean
         return out
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -128,11 +135,11 @@ def fit_views(values: np.ndarray, kinds: Sequence[str] = VIEW_KINDS) -> dict[str
     asinh. "share" replaces each value by the square root of its share of the sample's total (Hellinger; Legendre
     and Gallagher 2001, doi:10.1007/s004420100716), so that samples of very different totals compare; negative
     values count as 0. The whole view is then divided by the square root of its total training variance, so that
-    a wide block does not outweigh a narrow one.
+    a wide block does not outweigh a narrow one. Of very many samples (``tiles.MANY_SAMPLES``) medians, tails and the
+    spread of ranks are those of evenly spaced ones; means, spreads and ranges are those of all.
 
-    Parameters: ``values`` (n_samples, n_features), NaN where missing; ``kinds`` of ``VIEW_KINDS``.
-    Returns the fitted view of each kind.
-    Raises ValueError for an unknown kind or no samples.
+    Parameters: ``values`` (n_samples, n_features), NaN where missing, may be a memory map; ``kinds`` of ``VIEW_KINDS``.
+    Returns the fitted view of each kind; raises ValueError for an unknown kind or no samples.
     """
     unknown = [kind for kind in kinds if kind not in VIEW_KINDS]
     if unknown:
@@ -140,17 +147,26 @@ def fit_views(values: np.ndarray, kinds: Sequence[str] = VIEW_KINDS) -> dict[str
     if len(values) == 0:
         raise ValueError("a view needs at least one training sample")
     n_samples, values = len(values), _measured(values)
-    described = _describe(values)
+    some = spaced_samples(values)
+    described = describe(some)
+    # A feature may move in a few of very many samples only.
+    moves_elsewhere = moves_at_all(values) & ~described[3] if len(some) < len(values) else False
+    spreads: dict[str, _Spread] = {}
     fitted = {}
     for kind in kinds:
         median, robust_scale, kurtosis, varies = described
         if kind == "share":
             # A feature of one value is dead, although its share moves with the totals of the others.
-            median, robust_scale, kurtosis, shares_vary = _describe(values, _totals(values, kind))
+            median, robust_scale, kurtosis, shares_vary = describe(some, _totals(some, kind))
             varies = varies & shares_vary
         heavy = bool(varies.any()) and float(np.median(kurtosis[varies])) > HEAVY_TAIL_KURTOSIS
+        varies = varies | moves_elsewhere
         tail_scale = np.where(varies & (heavy and kind != "rank"), robust_scale, 0.0)
-        fitted[kind] = _centre_and_scale(values, kind, median, tail_scale, varies)
+        view = _unscaled(kind, median, tail_scale, varies)
+        if view.preparation not in spreads:
+            # A sort of every sample is dear; a rank has no rare values that only all samples would show.
+            spreads[view.preparation] = _measure(some if kind == "rank" else values, view)
+        fitted[kind] = _centre_and_scale(view, spreads[view.preparation])
         # The total variance is that of all training samples.
         fitted[kind].factor[:] *= np.sqrt(n_samples / len(values))
     return fitted
@@ -165,8 +181,7 @@ def offers_shares(values: np.ndarray) -> bool:
     Parameters: ``values`` (n_samples, n_features) of the training part, NaN where missing.
     """
     values = _measured(values)
-    n_samples, n_features = values.shape
-    if n_features < 2 or any((values[tile] < 0).any() for tile in _tiles("share", n_samples, n_features)):
+    if values.shape[1] < 2 or any((values[tile] < 0).any() for tile in tiles(values, by_samples=True)):
         return False
     low, high = np.quantile(_totals(values, "share"), (0.1, 0.9))
     return bool(high >= TOTALS_RATIO * low)
@@ -178,67 +193,68 @@ def offered_kinds(cohort: Cohort, kinds: Sequence[str]) -> tuple[str, ...]:
     return tuple(kind for kind in kinds if kind != "share" or has_shares)
 
 
-def _unmeasured(values: np.ndarray) -> np.ndarray:
-    """Positions of the samples without any value."""
-    candidates = np.flatnonzero(np.isnan(values[:, 0])) if values.shape[1] else ()
-    return np.array([row for row in candidates if np.isnan(values[row]).all()], dtype=np.int64)
-
-
 def _measured(values: np.ndarray) -> np.ndarray:
     """The samples with a value; all of them where none has any."""
-    empty = _unmeasured(values)
-    return values if len(empty) in (0, len(values)) else np.delete(values, empty, axis=0)
+    empty = unmeasured(values)
+    if len(empty) in (0, len(values)):
+        return values
+    return take_rows(values, np.delete(np.arange(len(values)), empty))
 
 
 def _totals(values: np.ndarray, kind: str) -> np.ndarray:
     """What the values of each sample are divided by (n_samples,) float64: 1 but for shares."""
-    totals = np.ones(len(values))
-    if kind == "share":
-        for rows, columns in _tiles("share", *values.shape):
-            found = np.nansum(np.maximum(values[rows, columns], 0), axis=1, dtype=np.float64)
-            totals[rows] = np.where(found > 0, found, 1.0)
-    return totals
+    return sample_totals(values) if kind == "share" else np.ones(len(values))
 
 
-def _root_shares(values: np.ndarray, totals: np.ndarray) -> np.ndarray:
-    """Square roots of shares (n_samples, n_features) float64; NaN stays NaN."""
-    return np.sqrt(np.maximum(values, 0) / totals[:, None])
+def _unscaled(kind: str, median: np.ndarray, tail_scale: np.ndarray, varies: np.ndarray) -> View:
+    """A view that prepares values without limits; mean and factor are 0."""
+    zeros, unlimited = np.zeros(len(median)), np.full(len(median), np.inf)
+    return View(kind, median, tail_scale, zeros, zeros.copy(), varies, -unlimited, unlimited)
 
 
-def _centre_and_scale(
-    values: np.ndarray, kind: str, median: np.ndarray, tail_scale: np.ndarray, varies: np.ndarray
-) -> View:
+@dataclass(frozen=True)
+class _Spread:
+    """Of each feature (n_features,), prepared."""
+
+    mean: np.ndarray
+    variance: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def _measure(values: np.ndarray, view: View) -> _Spread:
     n_samples, n_features = values.shape
-    unlimited = np.full(n_features, np.inf)
-    view = View(
-        kind, median, tail_scale, np.zeros(n_features), np.zeros(n_features), varies, -unlimited, unlimited
-    )
     # Sums are taken from near the centre, so that the difference of squares keeps its digits.
-    shift = np.zeros(n_features) if kind == "rank" or view.is_heavy_tailed else median
+    shift = np.zeros(n_features) if view.kind == "rank" or view.is_heavy_tailed else view.median
     total, total_squares = np.zeros(n_features), np.zeros(n_features)
-    totals = _totals(values, kind)
-    low, high = unlimited.copy(), -unlimited
-    for rows, columns in _tiles(kind, n_samples, n_features):
+    totals = _totals(values, view.kind)
+    low = np.full(n_features, np.inf)
+    high = -low
+    for rows, columns in _tiles(values, view.kind):
         x = _prepare(values[rows, columns], view, columns, totals[rows])
         low[columns] = np.minimum(low[columns], x.min(axis=0))
         high[columns] = np.maximum(high[columns], x.max(axis=0))
         x -= shift[columns]
         total[columns] += x.sum(axis=0)
         total_squares[columns] += np.einsum("ij,ij->j", x, x)
-    # Of float32, so that a prepared sample at the mean is exactly 0 once it is centred.
-    view.mean[:] = np.float32(shift + total / n_samples)
-    view.lowest[:] = low - BEYOND_RANGE * (high - low)
-    view.highest[:] = high + BEYOND_RANGE * (high - low)
     variance = np.maximum(total_squares / n_samples - (total / n_samples) ** 2, 0.0)
-    variance[~varies] = 0.0
+    return _Spread(shift + total / n_samples, variance, low, high)
+
+
+def _centre_and_scale(unscaled: View, spread: _Spread) -> View:
+    # Of float32, so that a prepared sample at the mean is exactly 0 once it is centred.
+    mean = np.float32(spread.mean).astype(np.float64)
+    beyond = BEYOND_RANGE * (spread.high - spread.low)
+    variance = np.where(unscaled.varies, spread.variance, 0.0)
     # Ranks of a feature may stand still although its values move.
-    variance[variance < CONSTANT_RELATIVE_SPREAD**2 * np.maximum(view.mean**2, 1e-300)] = 0.0
-    moves = variance > 0
-    if kind == "zscore":
-        view.factor[moves] = 1.0 / np.sqrt(variance[moves] * moves.sum())
+    variance[variance < CONSTANT_RELATIVE_SPREAD**2 * np.maximum(mean**2, 1e-300)] = 0.0
+    moves, factor = variance > 0, np.zeros(len(mean))
+    if unscaled.kind == "zscore":
+        factor[moves] = 1.0 / np.sqrt(variance[moves] * moves.sum())
     elif moves.any():
-        view.factor[moves] = 1.0 / np.sqrt(variance.sum())
-    return view
+        factor[moves] = 1.0 / np.sqrt(variance.sum())
+    lowest, highest = spread.low - beyond, spread.high + beyond
+    return replace(unscaled, mean=mean, factor=factor, lowest=lowest, highest=highest)
 
 
 @dataclass(frozen=True)
@@ -250,21 +266,40 @@ class JoinedView:
     feature_names: np.ndarray
     """(sum of n_features,) str: "block:feature id"."""
 
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_names)
+
     def transform(self, cohort: Cohort) -> np.ndarray:
-        """Return (n_samples, sum of n_features) float32, blocks in the order of ``block_names``.
+        """Return (n_samples, n_features) float32, blocks in the order of ``block_names``.
 
         Raises NotApplicable if the cohort lacks a block.
         """
         _require_blocks(cohort, self.block_names)
+        return self._transform_rows(cohort, slice(0, len(cohort)))
+
+    def tiles(self, cohort: Cohort) -> Iterator[tuple[slice, np.ndarray]]:
+        """Transform a cohort of any size, some neighbouring samples after the other.
+
+        Yields rows and (n_rows, n_features) float32, of bounded size; no samples give one tile without any.
+        Raises NotApplicable if the cohort lacks a block.
+        """
+        _require_blocks(cohort, self.block_names)
+        for rows in row_tiles(len(cohort), self.n_features):
+            yield rows, self._transform_rows(cohort, rows)
+            for name in self.block_names:
+                release(cohort.blocks[name].values)
+
+    def _transform_rows(self, cohort: Cohort, rows: slice) -> np.ndarray:
         n_moving = sum(bool(view.factor.any()) for view in self.views)
         share = np.float32(1.0 / np.sqrt(max(n_moving, 1)))
-        out = np.empty((len(cohort), len(self.feature_names)), dtype=np.float32)
-        start = 0
-        for name, view in zip(self.block_names, self.views, strict=True):
-            stop = start + len(view.median)
-            np.multiply(view.transform(cohort.blocks[name].values), share, out=out[:, start:stop])
-            start = stop
-        return out
+        parts = [
+            view.transform(cohort.blocks[name].values[rows])
+            for name, view in zip(self.block_names, self.views, strict=True)
+        ]
+        for part in parts:
+            np.multiply(part, share, out=part)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def block_slices(self) -> dict[str, slice]:
         """Return the columns of each block."""
@@ -295,27 +330,37 @@ class JoinedView:
 
 
 def fit_joined_view(cohort: Cohort, kind: str, blocks: Sequence[str] | None = None) -> JoinedView:
-    """Fit one view of each block on training samples and set them side by side.
+    """Fit one view of each block on training samples and set them side by side; see ``fit_joined_views``."""
+    return fit_joined_views(cohort, (kind,), blocks)[0]
+
+
+def fit_joined_views(
+    cohort: Cohort, kinds: Sequence[str], blocks: Sequence[str] | None = None
+) -> list[JoinedView]:
+    """Fit several views of each block on training samples and set those of a kind side by side.
 
     A block that offers no shares is z-scored beside the shares of the others.
 
-    Parameters: ``cohort`` the training part; ``kind`` one of ``VIEW_KINDS``; ``blocks`` names in the
+    Parameters: ``cohort`` the training part; ``kinds`` of ``VIEW_KINDS``; ``blocks`` names in the
     order wanted, None for all blocks of the cohort.
-    Returns the fitted joined view.
-    Raises NotApplicable if a block is not there or there is no block at all.
+    Returns the fitted joined view of each kind; raises NotApplicable without a block, or if one is not there.
     """
     names = tuple(cohort.blocks) if blocks is None else tuple(blocks)
     _require_blocks(cohort, names)
     if not names:
         raise NotApplicable("needs at least one block of features; this cohort has none")
-    views = []
+    views: dict[str, list[View]] = {kind: [] for kind in kinds}
     for name in names:
         values = cohort.blocks[name].values
-        views.append(fit_view(values, "zscore" if kind == "share" and not offers_shares(values) else kind))
+        has_shares = "share" not in kinds or offers_shares(values)
+        used = {kind: "zscore" if kind == "share" and not has_shares else kind for kind in kinds}
+        fitted = fit_views(values, tuple(dict.fromkeys(used.values())))
+        for kind in kinds:
+            views[kind].append(fitted[used[kind]])
     feature_names = np.array(
         [f"{name}:{feature}" for name in names for feature in cohort.blocks[name].features["id"]], dtype=str
     )
-    return JoinedView(names, tuple(views), feature_names)
+    return [JoinedView(names, tuple(views[kind]), feature_names) for kind in kinds]
 
 
 def _require_blocks(cohort: Cohort, names: Sequence[str]) -> None:
@@ -324,13 +369,9 @@ def _require_blocks(cohort: Cohort, names: Sequence[str]) -> None:
         raise NotApplicable(f"needs block {', '.join(missing)}; this cohort has {', '.join(cohort.blocks)}")
 
 
-def _tiles(kind: str, n_samples: int, n_features: int) -> list[tuple[slice, slice]]:
-    """Cut a matrix into tiles of bounded size: whole samples for ranks and shares, else whole features."""
-    if kind in ("rank", "share"):
-        step = max(1, TILE_VALUES // max(n_features, 1))
-        return [(slice(i, i + step), slice(0, n_features)) for i in range(0, n_samples, step)]
-    step = max(1, TILE_VALUES // max(n_samples, 1))
-    return [(slice(0, n_samples), slice(j, j + step)) for j in range(0, n_features, step)]
+def _tiles(values: np.ndarray, kind: str, n_values: int | None = None) -> Iterator[tuple[slice, slice]]:
+    """Tiles of whole samples for ranks and shares, else of whole features as long as there are few samples."""
+    return tiles(values, kind in ("rank", "share"), n_values)
 
 
 def _prepare(values: np.ndarray, view: View, columns: slice, totals: np.ndarray) -> np.ndarray:
@@ -338,7 +379,7 @@ def _prepare(values: np.ndarray, view: View, columns: slice, totals: np.ndarray)
     median = view.median[columns]
     x = np.array(values, dtype=np.float64)
     if view.kind == "share":
-        x = _root_shares(x, totals)
+        x = root_shares(x, totals)
     missing = np.isnan(x)
     if missing.any():
         x = np.where(missing, median, x)
@@ -348,7 +389,7 @@ def _prepare(values: np.ndarray, view: View, columns: slice, totals: np.ndarray)
         if n_varying > 1:
             # From 0 (the sample's lowest feature) to 1.
             for row, sample in zip(ranks, x, strict=True):
-                row[view.varies] = _mean_ranks(sample[view.varies]) / (n_varying - 1.0)
+                row[view.varies] = mean_ranks(sample[view.varies]) / (n_varying - 1.0)
         x = ranks
     scale = view.tail_scale[columns]
     if (scale > 0).any():
@@ -356,58 +397,3 @@ def _prepare(values: np.ndarray, view: View, columns: slice, totals: np.ndarray)
         x -= median
         x[:, used] = np.arcsinh(x[:, used] / scale[used]) * scale[used]
     return np.clip(x, view.lowest[columns], view.highest[columns], out=x)
-
-
-def _mean_ranks(sample: np.ndarray) -> np.ndarray:
-    """Rank the values of one sample from 0; ties share their mean rank."""
-    order = np.argsort(sample)
-    ordered = sample[order]
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    n_tied = np.diff(first, append=len(sample))
-    ranks = np.empty(len(sample))
-    ranks[order] = np.repeat(first + (n_tied - 1) / 2.0, n_tied)
-    return ranks
-
-
-def _describe(
-    values: np.ndarray, totals: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Median, robust standard deviation, excess kurtosis and "varies" of each feature, by tiles.
-
-    With ``totals`` (n_samples,) they are those of the square roots of shares.
-    """
-    n_samples, n_features = values.shape
-    median, scale, kurtosis = np.zeros(n_features), np.zeros(n_features), np.zeros(n_features)
-    varies = np.zeros(n_features, dtype=bool)
-    for _, columns in _tiles("raw", n_samples, n_features):
-        # One feature a row: a sort along a row reads memory in order, and puts NaN last.
-        x = np.array(values[:, columns], dtype=np.float64)
-        x = x if totals is None else _root_shares(x, totals)
-        x = np.sort(np.ascontiguousarray(x.T), axis=1)
-        n_found = n_samples - np.isnan(x).sum(axis=1)
-        median[columns] = _quantile(x, n_found, 0.5)
-        if (n_found < n_samples).any():
-            x = np.sort(np.where(np.isnan(x), median[columns, None], x), axis=1)
-        size = np.maximum(np.abs(x[:, 0]), np.abs(x[:, -1]))
-        # Half of the values are equal (sparse counts): the mean distance from the median still moves.
-        spread = np.abs(x - median[columns, None]).mean(axis=1)
-        everyone = np.full(len(x), n_samples)
-        robust = (_quantile(x, everyone, 0.75) - _quantile(x, everyone, 0.25)) / GAUSSIAN_IQR
-        scale[columns] = np.where(robust > 1e-3 * spread, robust, spread)
-        x -= x.mean(axis=1, keepdims=True)
-        np.square(x, out=x)
-        second, fourth = x.mean(axis=1), np.einsum("ij,ij->i", x, x) / n_samples
-        moves = np.sqrt(second) > CONSTANT_RELATIVE_SPREAD * size
-        varies[columns] = moves
-        kurtosis[columns] = np.divide(fourth, second**2, out=np.full_like(second, 3.0), where=moves) - 3.0
-    return median, scale, kurtosis, varies
-
-
-def _quantile(rows: np.ndarray, n_found: np.ndarray, quantile: float) -> np.ndarray:
-    """Quantile of the first ``n_found`` values of each sorted row, by linear interpolation; 0 of none."""
-    position = quantile * np.maximum(n_found - 1, 0)
-    below = np.floor(position).astype(np.int64)
-    row, share = np.arange(len(rows)), position - below
-    above = np.minimum(below + 1, np.maximum(n_found - 1, 0))
-    found = rows[row, below] * (1.0 - share) + rows[row, above] * share
-    return np.where(n_found > 0, found, 0.0)

@@ -9,7 +9,9 @@ P-NET (Elmarakeby 2021, doi:10.1038/s41586-021-03922-4), MuAt (Sanjaya 2023, doi
 and ATGC (Anaya 2024, doi:10.1038/s41551-023-01120-3). The members are described in
 ``oncoarena.fitting.torch_gates``; with a GMT file some weigh gene sets (as P-NET's fixed layer has them) instead of
 features. Each is linear in its view of the features, so the chosen mix is one weight a feature, class and view, and
-a sample's logits are the sum of what its markers contribute.
+a sample's logits are the sum of what its markers contribute. A study that keeps mutations one by one also gets
+attention over each sample's set of them (``oncoarena.fitting.torch_sets``), if it gains more than one standard error
+out of fold: a few mutations may decide by class and place together, which no count of either tells.
 """
 
 import json
@@ -25,23 +27,32 @@ from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.attributions import explain_linear, over_mean
+from oncoarena.fitting.gated_selection import select_gated
 from oncoarena.fitting.gene_sets import match_gene_sets
-from oncoarena.fitting.selection import (
-    fit_temperature,
-    greedy_selection,
-    log_loss,
-    softmax,
-    spread_to_classes,
+from oncoarena.fitting.marker_lists import list_markers
+from oncoarena.fitting.selection import fit_temperature, log_loss, softmax, spread_to_classes
+from oncoarena.fitting.token_rows import token_rows
+from oncoarena.fitting.torch_evidence import Ranking, Splits, make_splits, rank_features
+from oncoarena.fitting.torch_gates import (
+    LARGE_COHORT,
+    Member,
+    attention_members,
+    gate_members,
+    most_attended,
+    most_kept,
 )
-from oncoarena.fitting.torch_evidence import Splits, make_splits, rank_features
-from oncoarena.fitting.torch_gates import LARGE_COHORT, Member, attention_members, gate_members
-from oncoarena.fitting.views import JoinedView, fit_joined_view, offered_kinds
+from oncoarena.fitting.torch_screening import screen
+from oncoarena.fitting.torch_sets import BINS, SetReader, join_members, part_sets, set_members
+from oncoarena.fitting.views import JoinedView, fit_joined_views, offered_kinds
 
 FRAMEWORK = "torch"
 BLOCKS = "all"
+SETS = ("mutation_tokens",)
 
 # Markers listed in the findings.
 N_LISTED = 50
+# In place of the number of a view: members that look at gene sets, and those that look at mutations.
+GENE_SETS, MUTATIONS = -1, -2
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,14 @@ class Config:
     """Attention gates: gradient steps."""
     gate_rate: float = 0.2
     """Attention gates: first step of the gate that moves most, in nats; falls to 0 along a cosine."""
+    set_width: int = 16
+    """Set attention: units of a mutation's embedding."""
+    set_steps: tuple[int, ...] = (80, 120, 160)
+    """Set attention: steps after which it is a member, in the proportion given where a large cohort needs more."""
+    set_rate: float = 0.02
+    """Set attention: learning rate at the start; falls to 0 along a cosine."""
+    set_decay: float = 1.0
+    """Set attention: decay of its weights (AdamW)."""
     max_members: int = 12
     """Draws of the greedy selection."""
     gmt: str = ""
@@ -117,6 +136,8 @@ class Predictor:
     """Of the training part."""
     findings: dict
     """What was chosen out of fold and the leading markers, ready for JSON."""
+    mutations: SetReader | None = None
+    """Attention over mutations, whose logits are added; None where it did not earn its place."""
 
     def predict_proba(self, cohort: Cohort) -> np.ndarray:
         """Return probabilities (n_samples, n_classes) float64 in the order of the training classes."""
@@ -133,7 +154,11 @@ class Predictor:
         """
         intercept = self.model.intercept.cpu().numpy() / self.temperature
         baseline = float(over_mean(intercept, label, self.present))
-        return explain_linear(self._terms(cohort, label), baseline, self.views[0].block_slices())
+        found = explain_linear(self._terms(cohort, label), baseline, self.views[0].block_slices())
+        if self.mutations is None:
+            return found
+        over_classes = over_mean(np.eye(len(self.present)), label, self.present) / self.temperature
+        return self.mutations.explain_beside(found, cohort, over_classes)
 
     def _terms(self, cohort: Cohort, label: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Features of one view after the other, and their weights in the score of a class."""
@@ -145,9 +170,11 @@ class Predictor:
 
     def _logits(self, cohort: Cohort) -> np.ndarray:
         device = self.model.intercept.device
-        features = [torch.from_numpy(view.transform(cohort)).to(device) for view in self.views]
+        tiles = zip(*(view.tiles(cohort) for view in self.views), strict=True)
         with torch.no_grad():
-            return self.model(*features).cpu().numpy()
+            logits = [self.model(*(torch.from_numpy(x).to(device) for _, x in views)) for views in tiles]
+        of_features = torch.cat(logits).cpu().numpy()
+        return of_features if self.mutations is None else of_features + self.mutations.logits(cohort)
 
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:
         return spread_to_classes(softmax(logits), self.present, self.n_classes, self.n_samples)
@@ -155,6 +182,8 @@ class Predictor:
     def save(self, directory: Path) -> None:
         """Write the ensemble: PyTorch state, arrays of the views, findings."""
         torch.save(self.model.state_dict(), directory / "markers.pt")
+        if self.mutations is not None:
+            self.mutations.save(directory / "mutations.pt")
         for number, view in enumerate(self.views):
             np.savez(directory / f"view{number}.npz", **view.to_arrays())
         np.savez(
@@ -181,7 +210,9 @@ def load(directory: Path) -> Predictor:
         present, sizes = arrays["present"], (int(arrays["n_classes"]), int(arrays["n_samples"]))
         temperature = float(arrays["temperature"])
     findings = json.loads((directory / "findings.json").read_text())
-    return Predictor(tuple(views), model, temperature, present, *sizes, findings)
+    path = directory / "mutations.pt"
+    mutations = SetReader.load(path) if path.exists() else None
+    return Predictor(tuple(views), model, temperature, present, *sizes, findings, mutations)
 
 
 def fit(
@@ -195,48 +226,75 @@ def fit(
     """Fit all members on all inner folds side by side and keep the mix that is best out of fold.
 
     ``validation`` is not used: the inner folds choose. Raises NotApplicable where there are fewer than two
-    patients or no features, InputError for a GMT file that cannot be used.
+    patients, no features or mutations without their bins, InputError for a GMT file that cannot be used.
     """
     present, labels = np.unique(train.labels, return_inverse=True)
     n_all = len(train.classes)
     train = replace(train, labels=labels, classes=tuple(train.classes[code] for code in present))
+    train, tokens = part_sets(train)
     n_repeats = config.n_repeats if len(train) <= LARGE_COHORT else 1
     splits = make_splits(train, config.n_folds, n_repeats, seed, device)
-    views, spreads, members, view_of = [], [], [], []
     kinds = offered_kinds(train, config.views)
-    for number, kind in enumerate(kinds):
-        views.append(fit_joined_view(train, kind))
-        if not len(views[-1].feature_names):
-            raise NotApplicable("needs at least one feature; the blocks of this cohort have none")
-        x = torch.from_numpy(views[-1].transform(train)).to(device)
-        spreads.append(x.std(dim=0, correction=0).double())
-        members += sparse_members(config, x, splits)
+    views = fit_joined_views(train, kinds)
+    if not len(views[0].feature_names):
+        raise NotApplicable("needs at least one feature; the blocks of this cohort have none")
+    size = splits.inside.shape
+    n_most = max(most_kept(*size) or 0, most_attended(*size, config.survivors))
+    screened, members, view_of = [], [], []
+    for number, view in enumerate(views):
+        screened.append(screen(view, train, splits, n_most))
+        ranked, n_features = screened[-1].ranked, screened[-1].n_features
+        members += sparse_members(config, screened[-1].x(), ranked, splits, n_features)
+        screened[-1].let_go()
         view_of += [number] * (len(members) - len(view_of))
     gene_sets, of_sets = None, torch.zeros(0, len(train.classes), dtype=torch.float64, device=device)
     if config.gmt:
         genes = [train.blocks[name].features["gene"].to_numpy() for name in views[0].block_names]
         gene_sets = match_gene_sets(config.gmt, np.concatenate(genes))
         of_sets = torch.zeros(len(gene_sets.names), len(train.classes), dtype=torch.float64, device=device)
-        x = torch.from_numpy(gene_sets.means(views[0].transform(train))).to(device)
-        members += [replace(m, kind=f"gene sets, {m.kind}") for m in sparse_members(config, x, splits)]
+        means = np.concatenate([gene_sets.means(x) for _, x in views[0].tiles(train)])
+        x = torch.from_numpy(means).to(device)
+        of_means = sparse_members(config, x, rank_features(x, splits), splits, len(of_sets))
+        members += [replace(m, kind=f"gene sets, {m.kind}") for m in of_means]
         # No view of their own: what they give is added to the first one's.
-        view_of += [-1] * (len(members) - len(view_of))
+        view_of += [GENE_SETS] * (len(members) - len(view_of))
+    if tokens is not None:
+        rows = token_rows(tokens, train.blocks[BINS].features)
+        members += set_members(
+            tokens,
+            rows,
+            splits,
+            width=config.set_width,
+            steps=config.set_steps,
+            rate=config.set_rate,
+            decay=config.set_decay,
+            seed=seed,
+        )
+        view_of += [MUTATIONS] * (len(members) - len(view_of))
+    view_of = np.array(view_of)
 
     labels = np.tile(train.labels, n_repeats)
     sharpness = np.array([fit_temperature(member.oof, labels) for member in members])
     oof = np.stack([t * member.oof for t, member in zip(sharpness, members, strict=True)])
-    shares = greedy_selection(oof, labels, config.max_members)
+    patients = np.tile(train.patient_ids, n_repeats)
+    selection = select_gated(oof, labels, patients, view_of == MUTATIONS, config.max_members)
+    shares = selection.shares
     final = fit_temperature(np.tensordot(shares, oof, axes=1), labels)
 
     n_features, n_classes = len(views[0].feature_names), len(train.classes)
     dense = [torch.zeros(n_features, n_classes, dtype=torch.float64, device=device) for _ in views]
     intercept = torch.zeros(n_classes, dtype=torch.float64, device=device)
-    for at in np.flatnonzero(shares):
-        columns, weights, bias = members[at].linear()
-        factor = float(final * shares[at] * sharpness[at])
-        target = of_sets if view_of[at] < 0 else dense[view_of[at]]
-        target[columns] += factor * weights
-        intercept += factor * bias
+    factors = final * shares * sharpness
+    for number in np.unique(view_of[(shares > 0) & (view_of != MUTATIONS)]):
+        looked_at = x if number == GENE_SETS else screened[number].x()
+        for at in np.flatnonzero((shares > 0) & (view_of == number)):
+            columns, weights, bias = members[at].linear(looked_at)
+            factor = float(factors[at])
+            if number == GENE_SETS:
+                of_sets[columns] += factor * weights
+            else:
+                dense[number][screened[number].in_view(columns)] += factor * weights
+            intercept += factor * bias
     if gene_sets is not None:
         dense[0] += torch.from_numpy(gene_sets.membership @ of_sets.cpu().numpy()).to(device)
     chosen = [weights.abs().sum(1).nonzero()[:, 0] for weights in dense]
@@ -247,15 +305,15 @@ def fit(
     model.load_state_dict(state)
 
     influence = sum(
-        spread[:, None] * over_mean_of_classes(weights)
-        for spread, weights in zip(spreads, dense, strict=True)
+        of_view.spread[:, None] * over_mean_of_classes(weights)
+        for of_view, weights in zip(screened, dense, strict=True)
     )
     losses = [log_loss(softmax(member), labels) for member in oof]
     findings = {
         "members": [
             {
                 "kind": members[at].kind,
-                "view": kinds[max(view_of[at], 0)],
+                "view": "set" if view_of[at] == MUTATIONS else kinds[max(view_of[at], 0)],
                 "features": members[at].n_features,
                 **members[at].settings,
                 "log_loss": losses[at],
@@ -265,17 +323,28 @@ def fit(
         ],
         "log_loss_by_features": best_by_size(members, losses),
         "n_features": n_features,
-        "markers": list_markers(influence.cpu().numpy(), views[0].feature_names, train.classes),
+        "markers": list_markers(influence.cpu().numpy(), views[0].feature_names, train.classes, N_LISTED),
     }
     if gene_sets is not None:
         influence = x.std(dim=0, correction=0).double()[:, None] * over_mean_of_classes(of_sets)
-        findings["gene_sets"] = list_markers(influence.cpu().numpy(), gene_sets.names, train.classes)
-    return Predictor(tuple(views), model, final, present, n_all, len(train), findings)
+        findings["gene_sets"] = list_markers(
+            influence.cpu().numpy(), gene_sets.names, train.classes, N_LISTED
+        )
+    of_mutations = np.flatnonzero((shares > 0) & (view_of == MUTATIONS))
+    mutations = None
+    if tokens is not None:
+        findings["set_attention"] = {"gain": selection.gain, "gain_error": selection.gain_error}
+    if len(of_mutations):
+        mutations = join_members(rows, [members[at] for at in of_mutations], factors[of_mutations].tolist())
+        cells, influence = mutations.by_motif_and_bin(tokens, train.blocks[BINS].features)
+        findings["mutations"] = list_markers(influence, cells, train.classes, N_LISTED)
+    return Predictor(tuple(views), model, final, present, n_all, len(train), findings, mutations)
 
 
-def sparse_members(config: Config, x: Tensor, splits: Splits) -> list[Member]:
-    """Fit every gate on features ``x`` (n, p) float32, centred."""
-    ranked = rank_features(x, splits)
+def sparse_members(
+    config: Config, x: Tensor, ranked: Ranking, splits: Splits, n_features: int
+) -> list[Member]:
+    """Fit every gate on features ``x`` (n, p) float32, centred: all ``n_features``, or the best of them."""
     attention = attention_members(
         x,
         ranked,
@@ -290,6 +359,7 @@ def sparse_members(config: Config, x: Tensor, splits: Splits) -> list[Member]:
         x,
         ranked,
         splits,
+        n_features,
         kept=config.kept,
         evidence_powers=config.evidence_powers,
         penalties=config.penalties,
@@ -313,23 +383,3 @@ def best_by_size(members: list[Member], losses: list[float]) -> dict[str, float]
         if member.kind == "top-k gate":
             best[member.n_features] = min(loss, best.get(member.n_features, loss))
     return {str(size): best[size] for size in sorted(best)}
-
-
-def list_markers(influence: np.ndarray, names: np.ndarray, classes: tuple[str, ...]) -> list[dict]:
-    """List the features that move the logits most.
-
-    ``influence`` (n_features, n_classes) is the change of the logits for one standard deviation more of a
-    feature. Returns at most ``N_LISTED`` features, strongest first, with the class each speaks for (when
-    high) and its share of the whole influence.
-    """
-    size = np.linalg.norm(influence, axis=1)
-    order = np.argsort(-size, kind="stable")[:N_LISTED]
-    return [
-        {
-            "feature": str(names[j]),
-            "high_in": classes[int(influence[j].argmax())],
-            "weight": float(size[j] / size.sum()),
-        }
-        for j in order
-        if size[j] > 0
-    ]
