@@ -41,7 +41,7 @@ def measures(quality: pd.DataFrame) -> list[str]:
 
 def spans_powers(values: np.ndarray) -> bool:
     """Tell whether finite values (n,) are all positive and span two powers of ten or more."""
-    return bool(len(values) and values.min() > 0 and values.max() / values.min() >= 100)
+    return bool(len(values) and values.min() > 0 and values.max() / 100 >= values.min())
 
 
 def fences(values: np.ndarray) -> tuple[float, float]:
