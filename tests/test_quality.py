@@ -43,6 +43,7 @@ def test_fences__of_few_values_or_of_a_common_number_say_only_what_they_can():
 
 @given(arrays(float, st.integers(0, 40), elements=st.floats(-1e6, 1e6) | st.just(np.nan)))
 @example(np.array([1.0, *[2.2e-309] * 7]))
+@example(np.array([1.0, 1.0, 1.0, *[2.2e-309] * 5]))
 def test_fences__hold_the_middle_half_of_any_values(values):
     low, high = fences(values)
     known = values[np.isfinite(values)]

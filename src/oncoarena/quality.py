@@ -55,7 +55,9 @@ def fences(values: np.ndarray) -> tuple[float, float]:
         return -np.inf, np.inf
     if spans_powers(values):
         low, high = _fences(np.log10(values))
-        return float(10.0**low), float(10.0**high)
+        with np.errstate(over="ignore"):  # a fence beyond the largest float is infinite
+            low, high = np.power(10.0, (low, high))
+        return float(low), float(high)
     return _fences(values)
 
 
