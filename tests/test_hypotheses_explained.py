@@ -26,16 +26,19 @@ from oncoarena.explaining import check_attribution
 SEEN = (0, 1, 2)
 
 
+def defined_methods(tree: ast.Module) -> set[str]:
+    """Names of the methods of all classes of a module."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return {item.name for node in classes for item in node.body if isinstance(item, ast.FunctionDef)}
+
+
 def offering(method: str) -> list[str]:
-    """Hypotheses whose class Predictor has a method, found without importing them."""
+    """Hypotheses whose predictor has a method, its own or one of ``LinearPredictor``, found without importing them."""
+    shared = defined_methods(ast.parse((FOLDER.parent / "fitting/logistic.py").read_text()))
     names = []
     for name in NAMES:
-        classes = [
-            node
-            for node in ast.parse((FOLDER / f"{name}.py").read_text()).body
-            if isinstance(node, ast.ClassDef)
-        ]
-        methods = [item.name for node in classes for item in node.body if isinstance(item, ast.FunctionDef)]
+        source = (FOLDER / f"{name}.py").read_text()
+        methods = defined_methods(ast.parse(source)) | (shared if "LinearPredictor" in source else set())
         names += [name] if method in methods else []
     return names
 

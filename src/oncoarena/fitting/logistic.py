@@ -1,16 +1,20 @@
-"""Penalised softmax regression from scikit-learn, for any number of classes with samples."""
+"""Linear models for any number of classes with samples, and penalised softmax regression from scikit-learn."""
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from oncoarena.fitting.attributions import over_mean
+from oncoarena.attribution import Attribution
+from oncoarena.cohort import Cohort
+from oncoarena.fitting.attributions import explain_linear, over_mean
 from oncoarena.fitting.selection import log_loss, softmax, spread_to_classes
+from oncoarena.fitting.views import JoinedView
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,35 @@ class LogisticModel:
             int(arrays["n_classes"]),
             int(arrays["n_samples"]),
         )
+
+
+@dataclass(frozen=True)
+class LinearPredictor:
+    """Logits that are linear in a joined view of the features."""
+
+    view: JoinedView
+    model: LogisticModel
+
+    def predict_proba(self, cohort: Cohort) -> np.ndarray:
+        """Return the probability of each class (n_samples, n_classes), float64."""
+        return self.model.predict_proba(self.view.transform(cohort))
+
+    def attribute(self, cohort: Cohort, label: int) -> Attribution:
+        """Explain the score of a class by the weights of the features."""
+        weights, baseline = self.model.of_class(label)
+        terms = [(self.view.transform(cohort), weights)]
+        return explain_linear(terms, baseline, self.view.block_slices())
+
+    def save(self, directory: Path) -> None:
+        """Write ``view.npz`` and ``model.npz``."""
+        np.savez(directory / "view.npz", **self.view.to_arrays())
+        np.savez(directory / "model.npz", **self.model.to_arrays())
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what ``save`` wrote."""
+        with np.load(Path(directory) / "view.npz") as view, np.load(Path(directory) / "model.npz") as model:
+            return cls(JoinedView.from_arrays(dict(view)), LogisticModel.from_arrays(dict(model)))
 
 
 def fit_logistic_path(

@@ -5,17 +5,14 @@ Hoerl and Kennard 1970, doi:10.1080/00401706.1970.10488634; le Cessie and van Ho
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from oncoarena.attribution import Attribution
-from oncoarena.cohort import Cohort, LabelledCohort
-from oncoarena.fitting.attributions import explain_linear
+from oncoarena.cohort import LabelledCohort
 from oncoarena.fitting.components import fit_components
-from oncoarena.fitting.logistic import LogisticModel, fit_with_chosen_penalty
+from oncoarena.fitting.logistic import LinearPredictor, LogisticModel, fit_with_chosen_penalty
 from oncoarena.fitting.selection import inner_folds
-from oncoarena.fitting.views import JoinedView, fit_joined_view
+from oncoarena.fitting.views import fit_joined_view
 
 FRAMEWORK = "sklearn"
 BLOCKS = "all"
@@ -33,38 +30,12 @@ class Config:
     """Times the inner folds are dealt anew."""
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """A softmax regression on the joined z-scores."""
-
-    view: JoinedView
-    model: LogisticModel
-
-    def predict_proba(self, cohort: Cohort) -> np.ndarray:
-        """Return the probability of each class (n_samples, n_classes), float64."""
-        return self.model.predict_proba(self.view.transform(cohort))
-
-    def attribute(self, cohort: Cohort, label: int) -> Attribution:
-        """Explain the score of a class by the weights of the features."""
-        weights, baseline = self.model.of_class(label)
-        terms = [(self.view.transform(cohort), weights)]
-        return explain_linear(terms, baseline, self.view.block_slices())
-
-    def save(self, directory: Path) -> None:
-        """Write ``view.npz`` and ``model.npz``."""
-        np.savez(directory / "view.npz", **self.view.to_arrays())
-        np.savez(directory / "model.npz", **self.model.to_arrays())
-
-
-def load(directory: Path) -> Predictor:
-    """Read what ``Predictor.save`` wrote."""
-    with np.load(Path(directory) / "view.npz") as view, np.load(Path(directory) / "model.npz") as model:
-        return Predictor(JoinedView.from_arrays(dict(view)), LogisticModel.from_arrays(dict(model)))
+load = LinearPredictor.load
 
 
 def fit(
     config: Config, train: LabelledCohort, validation: LabelledCohort | None, *, seed: int, device: str
-) -> Predictor:
+) -> LinearPredictor:
     """Choose the penalty by inner out-of-fold log loss, then fit on the whole training part.
 
     The regression is trained on principal components, which changes nothing for an L2 penalty but
@@ -79,4 +50,4 @@ def fit(
     model = fit_with_chosen_penalty(x, train.labels, n_classes, config.inverse_penalties, folds)
     weights = components.feature_weights(model.coefficients)
     intercept = model.intercept - components.mean.astype(np.float64) @ weights
-    return Predictor(view, LogisticModel(weights, intercept, model.present, n_classes, len(train)))
+    return LinearPredictor(view, LogisticModel(weights, intercept, model.present, n_classes, len(train)))

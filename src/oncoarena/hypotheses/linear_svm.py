@@ -6,19 +6,16 @@ Cortes and Vapnik 1995, doi:10.1007/BF00994018; Fan 2008 (LIBLINEAR), JMLR 9:187
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import LinearSVC
 
-from oncoarena.attribution import Attribution
-from oncoarena.cohort import Cohort, LabelledCohort
-from oncoarena.fitting.attributions import explain_linear
+from oncoarena.cohort import LabelledCohort
 from oncoarena.fitting.components import fit_components
-from oncoarena.fitting.logistic import LogisticModel
+from oncoarena.fitting.logistic import LinearPredictor, LogisticModel
 from oncoarena.fitting.selection import fit_temperature, inner_folds, log_loss, softmax
-from oncoarena.fitting.views import JoinedView, fit_joined_view
+from oncoarena.fitting.views import fit_joined_view
 
 FRAMEWORK = "sklearn"
 BLOCKS = "all"
@@ -39,38 +36,12 @@ class Config:
     """Times the inner folds are dealt anew."""
 
 
-@dataclass(frozen=True)
-class Predictor:
-    """Each class against the rest on the joined z-scores; the softmax of scaled decision values."""
-
-    view: JoinedView
-    model: LogisticModel
-
-    def predict_proba(self, cohort: Cohort) -> np.ndarray:
-        """Return the probability of each class (n_samples, n_classes), float64."""
-        return self.model.predict_proba(self.view.transform(cohort))
-
-    def attribute(self, cohort: Cohort, label: int) -> Attribution:
-        """Explain the score of a class by the weights of the features."""
-        weights, baseline = self.model.of_class(label)
-        terms = [(self.view.transform(cohort), weights)]
-        return explain_linear(terms, baseline, self.view.block_slices())
-
-    def save(self, directory: Path) -> None:
-        """Write ``view.npz`` and ``model.npz``."""
-        np.savez(directory / "view.npz", **self.view.to_arrays())
-        np.savez(directory / "model.npz", **self.model.to_arrays())
-
-
-def load(directory: Path) -> Predictor:
-    """Read what ``Predictor.save`` wrote."""
-    with np.load(Path(directory) / "view.npz") as view, np.load(Path(directory) / "model.npz") as model:
-        return Predictor(JoinedView.from_arrays(dict(view)), LogisticModel.from_arrays(dict(model)))
+load = LinearPredictor.load
 
 
 def fit(
     config: Config, train: LabelledCohort, validation: LabelledCohort | None, *, seed: int, device: str
-) -> Predictor:
+) -> LinearPredictor:
     """Choose C and a temperature by inner out-of-fold log loss, then fit on the whole training part.
 
     The margin is found on principal components, which changes nothing but the time; how fast the probability
@@ -89,7 +60,7 @@ def fit(
     weights, intercept = fit_margins(x, labels, len(present), cost)
     weights = components.feature_weights(factor * weights)
     intercept = factor * intercept - components.mean.astype(np.float64) @ weights
-    return Predictor(view, LogisticModel(weights, intercept, present, len(train.classes), len(train)))
+    return LinearPredictor(view, LogisticModel(weights, intercept, present, len(train.classes), len(train)))
 
 
 def fit_margins(

@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
-from oncoarena.fitting.attributions import explain_linear
-from oncoarena.fitting.logistic import LogisticModel
+from oncoarena.fitting.logistic import LinearPredictor, LogisticModel
 from oncoarena.fitting.selection import fit_temperature, inner_folds, log_loss, softmax
 from oncoarena.fitting.views import JoinedView, fit_joined_view
 
@@ -71,12 +69,12 @@ class Centroids:
 
 
 @dataclass(frozen=True)
-class Predictor:
-    """The nearest centroid on imputed features, with probabilities from the distances."""
+class Predictor(LinearPredictor):
+    """The nearest centroid on imputed features, with probabilities from the distances.
 
-    view: JoinedView
-    model: LogisticModel
-    """The discriminant scores as logits; the intercept holds the logarithm of the class frequencies."""
+    Logits of the model are the discriminant scores; its intercept holds the logarithm of the class frequencies.
+    """
+
     factor: float
     """What calibration multiplies the distances with."""
     log_priors: np.ndarray
@@ -92,13 +90,7 @@ class Predictor:
 
     def predict_raw(self, cohort: Cohort) -> np.ndarray:
         """Return the probabilities of the publication, which takes features for independent."""
-        return self.model.predict_proba(self.view.transform(cohort))
-
-    def attribute(self, cohort: Cohort, label: int) -> Attribution:
-        """Explain the discriminant score of a class by the weights of the features."""
-        weights, baseline = self.model.of_class(label)
-        terms = [(self.view.transform(cohort), weights)]
-        return explain_linear(terms, baseline, self.view.block_slices())
+        return super().predict_proba(cohort)
 
     def save(self, directory: Path) -> None:
         """Write ``view.npz`` and ``model.npz``."""
