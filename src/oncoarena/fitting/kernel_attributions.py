@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import erf
 
 from oncoarena.fitting.shared_factors import SharedFactors
-from oncoarena.kernels.gram import TILE_VALUES, from_linear, gram
+from oncoarena.kernels.gram import TILE_VALUES, from_linear, gram, squared_lengths
 from oncoarena.kernels.min_max import weighted_gains
 
 
@@ -73,9 +73,7 @@ def kernel_contributions(
     def standardised(values: np.ndarray, columns: slice) -> np.ndarray:
         return (values[:, columns].astype(np.float64) - centre[columns]) * scale[columns]
 
-    x_squares, y_squares = (
-        sum((standardised(values, columns) ** 2).sum(axis=1) for columns in tiles) for values in (x, y)
-    )
+    x_squares, y_squares = (squared_lengths(samples, centre=centre, scale=scale) for samples in (x, y))
     compared = linear, x_squares, y_squares
     if factors is not None:
         compared = factors.remove(*compared)

@@ -235,6 +235,22 @@ def require_gpu() -> ModuleType:
     return cuda
 
 
+def check_pair(x: np.ndarray, y: np.ndarray, device: str) -> None:
+    """Raise ValueError unless two matrices of samples have the same features and ``device`` is "cpu" or "cuda"."""
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(f"x has {x.shape[1]} features, y has {y.shape[1]}")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f'unknown device {device!r}: expected "cpu" or "cuda"')
+
+
+def chunk_features(n_samples: int, chunk_values: int) -> int:
+    """Return how many features go to the GPU at a time: ``chunk_values`` of so many samples at most.
+
+    Whole tiles a chunk, so that the order of the sums does not depend on the size of a chunk.
+    """
+    return math.ceil(max(1, chunk_values // max(n_samples, 1)) / CUDA_TILE) * CUDA_TILE
+
+
 def gram_cuda(
     x: np.ndarray,
     y: np.ndarray,
@@ -258,9 +274,7 @@ def gram_cuda(
     grid = (math.ceil(m / CUDA_TILE), math.ceil(n / CUDA_TILE))
     centre = np.zeros(n_features) if centre is None else centre
     scale = np.ones(n_features) if scale is None else scale
-    step = max(1, CUDA_CHUNK_VALUES // max(n + m, 1))
-    # Whole tiles a chunk, so that the order of the sums does not depend on the size of a chunk.
-    step = math.ceil(step / CUDA_TILE) * CUDA_TILE
+    step = chunk_features(n + m, CUDA_CHUNK_VALUES)
     for start in range(0, n_features, step):
         columns = slice(start, start + step)
         kernel[grid, (CUDA_TILE, CUDA_TILE)](
@@ -298,11 +312,9 @@ def gram(
     unknown = [kind for kind in kinds if kind not in KERNELS]
     if unknown:
         raise ValueError(f"unknown kernel {', '.join(unknown)}: expected {', '.join(KERNELS)}")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"x has {x.shape[1]} features, y has {y.shape[1]}")
+    check_pair(x, y, device)
     if 0 in (len(x), len(y), x.shape[1]):
         return gram_reference(x, y, kinds=kinds, gamma=gamma)
-    paths = {"cpu": gram_cpu, "cuda": gram_cuda}
-    if device not in paths:
-        raise ValueError(f'unknown device {device!r}: expected "cpu" or "cuda"')
-    return paths[device](x, y, kinds=kinds, gamma=gamma, centre=centre, scale=scale)
+    return {"cpu": gram_cpu, "cuda": gram_cuda}[device](
+        x, y, kinds=kinds, gamma=gamma, centre=centre, scale=scale
+    )

@@ -15,7 +15,14 @@ from functools import cache
 import numpy as np
 from numba import njit
 
-from oncoarena.kernels.gram import CUDA_CHUNK_VALUES, CUDA_TILE, CUDA_TILE_PADDED, require_gpu
+from oncoarena.kernels.gram import (
+    CUDA_CHUNK_VALUES,
+    CUDA_TILE,
+    CUDA_TILE_PADDED,
+    check_pair,
+    chunk_features,
+    require_gpu,
+)
 
 # Features whose minima are summed in float32 before their sum is added to a float64: whole numbers up to 2^15 stay
 # exact, and a run of a sample (2 KB) stays in the fastest cache.
@@ -148,8 +155,7 @@ def min_max_cuda(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     sums = cuda.to_device(np.zeros((3, n, m)))
     out = cuda.device_array((n, m), dtype=np.float64)
     grid = (math.ceil(m / CUDA_TILE), math.ceil(n / CUDA_TILE))
-    # Whole tiles a chunk, so that the order of the sums does not depend on the size of a chunk.
-    step = math.ceil(max(1, CUDA_CHUNK_VALUES // (n + m)) / CUDA_TILE) * CUDA_TILE
+    step = chunk_features(n + m, CUDA_CHUNK_VALUES)
     for start in range(0, n_features, step):
         columns = slice(start, start + step)
         kernel[grid, (CUDA_TILE, CUDA_TILE)](
@@ -169,14 +175,10 @@ def min_max(x: np.ndarray, y: np.ndarray, *, device: str = "cpu") -> np.ndarray:
     Returns (n, m) float64 from 0 (no feature in common) to 1 (the same values).
     Raises ValueError for shapes that do not fit or an unknown device; InputError without a GPU.
     """
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"x has {x.shape[1]} features, y has {y.shape[1]}")
-    paths = {"cpu": min_max_cpu, "cuda": min_max_cuda}
-    if device not in paths:
-        raise ValueError(f'unknown device {device!r}: expected "cpu" or "cuda"')
+    check_pair(x, y, device)
     if 0 in (len(x), len(y), x.shape[1]):
         return min_max_reference(x, y)
-    return paths[device](x, y)
+    return {"cpu": min_max_cpu, "cuda": min_max_cuda}[device](x, y)
 
 
 @njit(cache=True, nogil=True)

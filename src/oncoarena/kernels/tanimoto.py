@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-from oncoarena.kernels.gram import CUDA_TILE, CUDA_TILE_PADDED, require_gpu
+from oncoarena.kernels.gram import CUDA_TILE, CUDA_TILE_PADDED, check_pair, require_gpu
 
 # Members of a set that one machine word holds.
 WORD_BITS = 64
@@ -172,11 +172,7 @@ def tanimoto(x: np.ndarray, y: np.ndarray, *, device: str = "cpu") -> np.ndarray
     Returns (n, m) float64 from 0 (nothing shared) to 1 (the same sets, also two empty ones).
     Raises ValueError for shapes that do not fit or an unknown device; InputError without a GPU.
     """
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"x has {x.shape[1]} features, y has {y.shape[1]}")
-    paths = {"cpu": tanimoto_cpu, "cuda": tanimoto_cuda}
-    if device not in paths:
-        raise ValueError(f'unknown device {device!r}: expected "cpu" or "cuda"')
+    check_pair(x, y, device)
     if 0 in (len(x), len(y), x.shape[1]):
         return tanimoto_reference(x, y)
-    return paths[device](x, y)
+    return {"cpu": tanimoto_cpu, "cuda": tanimoto_cuda}[device](x, y)
