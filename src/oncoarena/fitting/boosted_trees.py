@@ -192,8 +192,9 @@ def out_of_fold_logits(
     logits = np.zeros((*folds.shape, len(train.classes)))
     for repeat, of_sample in enumerate(folds):
         for fold in np.unique(of_sample):
-            trees = fit_trees(train, np.flatnonzero(of_sample != fold), settings, seed)
-            logits[repeat, of_sample == fold] = trees.logits(train)[of_sample == fold]
+            held_out = of_sample == fold
+            trees = fit_trees(train, np.flatnonzero(~held_out), settings, seed)
+            logits[repeat, held_out] = trees._logits(trees._columns(train)[held_out])
     return logits
 
 

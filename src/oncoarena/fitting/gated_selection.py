@@ -19,6 +19,20 @@ class GatedSelection:
     """Standard error of the gain over patients."""
 
 
+def gain_over_patients(
+    without: np.ndarray, beside: np.ndarray, patient_ids: np.ndarray
+) -> tuple[float, float]:
+    """Return how much lower the log loss is with gated members offered, and its standard error over patients.
+
+    Gated members earn their place where the first exceeds the second.
+
+    Parameters: ``without`` and ``beside`` (n_rows,) losses without and with them; ``patient_ids`` (n_rows,).
+    """
+    _, patient = np.unique(patient_ids, return_inverse=True)
+    falls = np.bincount(patient, without - beside) / np.bincount(patient)
+    return float(falls.mean()), float(falls.std(ddof=1) / np.sqrt(len(falls)))
+
+
 def select_gated(
     oof_logits: np.ndarray,
     labels: np.ndarray,
@@ -33,19 +47,17 @@ def select_gated(
     """
 
     def choose(offered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Shares (n_members,), and the calibrated log loss of each patient."""
+        """Shares (n_members,), and the calibrated log loss of each row."""
         shares = np.zeros(len(oof_logits))
         shares[offered] = greedy_selection(oof_logits[offered], labels, max_members)
         logits = np.tensordot(shares, oof_logits, axes=1)
         probabilities = softmax(fit_temperature(logits, labels) * logits)
-        losses = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], PROBABILITY_FLOOR))
-        return shares, np.bincount(patient, losses) / np.bincount(patient)
+        truth = probabilities[np.arange(len(labels)), labels]
+        return shares, -np.log(np.maximum(truth, PROBABILITY_FLOOR))
 
-    _, patient = np.unique(patient_ids, return_inverse=True)
     shares, without = choose(np.flatnonzero(~is_gated))
     if not is_gated.any():
         return GatedSelection(shares, 0.0, 0.0)
     offered, beside = choose(np.arange(len(oof_logits)))
-    falls = without - beside
-    gain, error = float(falls.mean()), float(falls.std(ddof=1) / np.sqrt(len(falls)))
+    gain, error = gain_over_patients(without, beside, patient_ids)
     return GatedSelection(offered if gain > error else shares, gain, error)

@@ -14,6 +14,7 @@ from keras import ops
 
 from oncoarena.cohort import LabelledCohort
 from oncoarena.fitting.components import Components
+from oncoarena.fitting.gated_selection import gain_over_patients
 from oncoarena.fitting.keras_replicas import (
     PACKAGE,
     SharedDropout,
@@ -377,12 +378,8 @@ def select_members(
     chosen, gain, gain_error = choose(plain), 0.0, 0.0
     if is_gated.any():
         offered = choose(everyone)
-        _, patient = np.unique(train.patient_ids, return_inverse=True)
-        falls = np.bincount(patient, chosen[2] - offered[2]) / np.bincount(patient)
-        gain, gain_error = falls.mean(), falls.std(ddof=1) / np.sqrt(len(falls))
+        gain, gain_error = gain_over_patients(chosen[2], offered[2], train.patient_ids)
         chosen = offered if gain > gain_error else chosen
     alone = np.array([log_loss(softmax(logits), flat_labels) for logits in flat])
     weights, coefficients, losses, temperature = chosen
-    return Selection(
-        weights, coefficients, temperature, alone, float(losses.mean()), float(gain), float(gain_error)
-    )
+    return Selection(weights, coefficients, temperature, alone, float(losses.mean()), gain, gain_error)
