@@ -9,6 +9,7 @@ import pandas as pd
 from oncoarena import store
 from oncoarena.errors import InputError
 from oncoarena.extraction import READ, column_positions, put_in_order, union_of_features, value_of_absent
+from oncoarena.mapped import scratch_directory
 from oncoarena.samples import check_labels
 from oncoarena.study import AssayPlan, assay_module
 
@@ -72,7 +73,7 @@ def _freeze_block(plan: AssayPlan, name: str, uris: Sequence[str], uri: str) -> 
     def joined() -> Iterator[np.ndarray]:
         for part, table in zip(parts, tables, strict=True):
             positions = column_positions(table, features)
-            values = store.open_block(part, store.scratch_directory()).values
+            values = store.open_block(part, scratch_directory()).values
             for row in values:
                 yield put_in_order(row, positions, absent)
 

@@ -13,6 +13,7 @@ from oncoarena.cohort import Block
 from oncoarena.external import read_external
 from oncoarena.freezing import admitted_samples
 from oncoarena.looks import record_look
+from oncoarena.mapped import scratch_directory
 from oncoarena.plan import TABLES
 from oncoarena.provenance import hardware, versions
 from oncoarena.quality import excluded_samples, sample_flow
@@ -272,7 +273,7 @@ def _blocks(assay_receipts: Sequence[str], sample_ids: pd.Series) -> dict[str, B
         for name, block_uri in store.read_json(uri)["blocks"].items():
             receipt = store.read_json(block_uri)
             rows = pd.Index(store.block_samples(receipt)["sample_id"]).get_indexer(sample_ids)
-            block = store.open_block(receipt, store.scratch_directory())
+            block = store.open_block(receipt, scratch_directory())
             in_order = (rows == range(len(rows))).all()
             opened[name] = block if in_order else block.take(rows)
     return opened

@@ -14,6 +14,7 @@ import pandas as pd
 
 from oncoarena import checkpoints, compute, explaining, provenance, store
 from oncoarena.errors import InputError
+from oncoarena.mapped import scratch_directory
 from oncoarena.refits import COLUMN, Refit, plan_fits
 from oncoarena.samples import covariate_table
 from oncoarena.specs import TrainingSpec
@@ -101,7 +102,7 @@ def run_part(
             gpu=gpu,
             save_models=save_models,
             explain=explain,
-            scratch=str(store.scratch_directory()),
+            scratch=str(scratch_directory()),
             output=directory,
         )
         # Where blocks lie and what splits of other parts hold decides nothing.

@@ -28,7 +28,6 @@ from oncoarena.cohort import FEATURE_COLUMNS, Block, BlockSpec
 from oncoarena.errors import InputError
 from oncoarena.listing import sizes
 from oncoarena.mapped import release
-from oncoarena.mapped import scratch_directory as scratch_directory
 from oncoarena.objects import ObjectStream
 
 QUESTIONS_AT_ONCE = 16
