@@ -17,13 +17,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from side_by_side import CLAIMS, training_spec
 
-from oncoarena import compute, schema
+from oncoarena import compute
 from oncoarena.cohort import Block, BlockSpec, Cohort, LabelledCohort, feature_table
-from oncoarena.specs import load_module, read_spec
+from oncoarena.specs import load_module
 from oncoarena.training import fit_split
 
-CLAIMS = ("wide_deep", "genome_neighbours", "sparse_markers", "patient_similarity")
 SPEC = BlockSpec("profile", ("sample", "bin"), "float32", "arbitrary", "planted signal")
 N_TEST = 100
 CHROMOSOMES = 22
@@ -66,15 +66,9 @@ def peak_mb() -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def read(hypothesis: str):
-    """Read what config/hypotheses says of a hypothesis."""
-    known = schema.read_yaml(Path("workflow/schemas/hypothesis.schema.yaml"))
-    return read_spec(Path(f"config/hypotheses/{hypothesis}.yaml"), known).training
-
-
 def fit_alone(hypothesis: str, n_samples: int, n_features: int) -> None:
     """Fit and predict in this process; print the figures as JSON."""
-    spec = read(hypothesis)
+    spec = training_spec(hypothesis)
     device = compute.prepare_framework(spec.framework, 1, 0, 0)
     module = load_module(spec)
     train, test = draw(np.random.default_rng(n_features), n_samples, n_features)
@@ -88,7 +82,7 @@ def fit_alone(hypothesis: str, n_samples: int, n_features: int) -> None:
 
 def in_own_process(script: str, hypothesis: str, *arguments: str) -> dict:
     """Run ``script --alone HYPOTHESIS ...`` as a study runs a training process; return what it printed last."""
-    environment = os.environ | compute.training_environment(read(hypothesis).framework, 1, 0)
+    environment = os.environ | compute.training_environment(training_spec(hypothesis).framework, 1, 0)
     command = [sys.executable, script, "--alone", hypothesis, *arguments]
     done = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])

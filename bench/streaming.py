@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from cost import CLAIMS, SPEC, bins, in_own_process, peak_mb, read
+from cost import SPEC, bins, in_own_process, peak_mb
+from side_by_side import CLAIMS, training_spec
 
 from oncoarena import compute, store
 from oncoarena.cohort import Cohort, LabelledCohort
@@ -58,7 +59,7 @@ def write(folder: Path, n_samples: int, n_features: int) -> None:
 
 def fit_alone(hypothesis: str, folder: Path) -> None:
     """Fit and predict in this process; print the figures as JSON."""
-    spec = read(hypothesis)
+    spec = training_spec(hypothesis)
     spec = dataclasses.replace(spec, config={**spec.config, **SHORTENED.get(hypothesis, {})})
     device = compute.prepare_framework(spec.framework, 1, 0, 0)
     module = load_module(spec)
