@@ -27,16 +27,18 @@ TABLES = ("predictions", "splits", "samples", *plan.TABLES)
 IDEA = '''"""Some gene or other decides. Refuted if chance does as well. Reference: none."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 FRAMEWORK = "numpy"
 BLOCKS = ("expression",)
+FILES = ("known",)
 
 
 @dataclass(frozen=True)
 class Config:
-    gene: int = 0
+    known: str = "a file with the number of a gene"
 
 
 class Predictor:
@@ -50,9 +52,10 @@ class Predictor:
 
 
 def fit(config, train, validation, *, seed, device):
-    x = train.blocks["expression"].values[:, config.gene]
+    gene = int(Path(config.known).read_text())
+    x = train.blocks["expression"].values[:, gene]
     low, high = (x[train.labels == code].mean() for code in (0, 1))
-    return Predictor(config.gene, low, high)
+    return Predictor(gene, low, high)
 '''
 
 
@@ -68,7 +71,11 @@ def clone(tmp_path_factory):
             shutil.copy(source, folder / name)
     write_cohort(folder)
     (folder / "my_idea.py").write_text(IDEA)
-    (folder / "config/hypotheses/my_idea.yaml").write_text("title: One gene\nmodule: my_idea.py\n")
+    for number in range(2):
+        (folder / f"known{number}.txt").write_text(str(number))
+    (folder / "config/hypotheses/my_idea.yaml").write_text(
+        "title: One gene\nmodule: my_idea.py\nconfig: {known: known0.txt}\n"
+    )
     (folder / "tiny.yaml").write_text(json.dumps(study()))
     return folder
 
@@ -282,11 +289,23 @@ def test_run__edit_of_title_or_memory_trains_nothing(finished):
 def test_run__edit_of_a_hyper_parameter_trains_it_again(finished):
     entry = finished / "config/hypotheses/my_idea.yaml"
     original = entry.read_text()
-    entry.write_text(original + "config: {gene: 3}\n")
+    entry.write_text(original.replace("known0", "known1"))
     try:
         _, trained = planned(finished)
     finally:
         entry.write_text(original)
+    assert trained == {"my_idea"}
+
+
+def test_run__edit_of_a_file_that_a_hypothesis_reads_trains_it_again(finished):
+    file = finished / "known0.txt"
+    times = file.stat()
+    file.write_text("3")
+    try:
+        _, trained = planned(finished)
+    finally:
+        file.write_text("0")
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert trained == {"my_idea"}
 
 

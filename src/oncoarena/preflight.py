@@ -39,6 +39,10 @@ def check_study(study: Study, made_by_rules: Collection[str] = (), cache: Path |
             faults.collect(read_external, item.id, item.predictions, splits, classes)
     for plan in study.assays:
         faults.collect(_check_input, plan, samples, made_by_rules, cache, study.on_bad_sample)
+    for spec in study.hypotheses:
+        for key, uri in spec.training.files().items():
+            if not store.exists(uri):
+                faults.add(f"{uri}: there is no such file; correct config.{key} of hypothesis {spec.id}")
     faults.tell()
 
 

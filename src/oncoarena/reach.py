@@ -7,6 +7,7 @@ from typing import Any
 from oncoarena import plan, store
 from oncoarena.aws.settings import ACTIVE, VARIABLES, AwsSettings
 from oncoarena.errors import InputError
+from oncoarena.specs import TrainingSpec
 from oncoarena.study import AssayPlan, Study
 
 
@@ -54,7 +55,12 @@ def refuse_out_of_reach(study: Study) -> None:
         )
 
 
-def tracked(assay: AssayPlan) -> list[str]:
-    """List the files of a whole cohort that an assay reads and Snakemake can watch: local ones and those on S3."""
-    named = [assay.matrix, assay.annotation, *assay.files().values()]
+def tracked(reader: AssayPlan | TrainingSpec) -> list[str]:
+    """List the files that Snakemake can watch, local ones and those on S3, of what one reads for a whole cohort.
+
+    That is an assay's matrix, annotation and reference, or what the config of a hypothesis names.
+    """
+    named = [*reader.files().values()]
+    if isinstance(reader, AssayPlan):
+        named += [reader.matrix, reader.annotation]
     return [uri for uri in named if uri is not None and (uri.startswith("s3://") or not store.is_remote(uri))]

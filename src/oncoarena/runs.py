@@ -91,6 +91,7 @@ def run_part(
     started = datetime.now(UTC).isoformat(timespec="seconds")
     versions = provenance.versions(spec.framework)
     block_digests = {name: store.read_json(block)["digest"] for name, block in blocks.items()}
+    file_digests = {key: store.digest(file) for key, file in spec.files().items()}
     with tempfile.TemporaryDirectory(prefix="oncoarena-") as directory:
         job = Job(
             spec=spec,
@@ -110,7 +111,8 @@ def run_part(
         common = {name: value for name, value in dataclasses.asdict(job).items() if name not in places}
         code = provenance.code_digest("oncoarena.training", spec.module)
         keys = checkpoints.model_keys(
-            fits, {**common, "blocks": block_digests, "versions": versions, "code": code}
+            fits,
+            {**common, "blocks": block_digests, "files": file_digests, "versions": versions, "code": code},
         )
         before = checkpoints.restore(kept, keys, Path(directory))
         if before:
@@ -169,6 +171,7 @@ def run_part(
         "hardware": provenance.hardware(),
         "digests": {
             "blocks": block_digests,
+            "files": file_digests,
             "splits": receipt["digest"],
         },
         "code_digest": provenance.code_digest(spec.module),

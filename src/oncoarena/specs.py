@@ -40,6 +40,8 @@ class TrainingSpec:
     """Names of the sets (see ``BlockSpec.is_set``) that it sees beside features, where the study has them."""
     config: dict[str, Any] = field(default_factory=dict)
     """Overrides of the defaults of the module's Config."""
+    file_keys: tuple[str, ...] = ()
+    """Keys of the config that name a file (path or URI) to read while training."""
     permute_labels: bool = False
     precision: str = "float32"
     """Of the layers of TensorFlow and PyTorch while training: "float32" or "mixed", see compute.training_scope."""
@@ -47,6 +49,10 @@ class TrainingSpec:
     def sees(self, block: str, is_set: bool) -> bool:
         """Tell whether it sees a block of the study."""
         return (not is_set or block in self.sets) and (self.blocks is None or block in self.blocks)
+
+    def files(self) -> dict[str, str]:
+        """Files that it reads beside the blocks, by the key of the config that names them."""
+        return {key: self.config[key] for key in self.file_keys if self.config.get(key)}
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,10 @@ def read_spec(path: Path, hypothesis_schema: dict[str, Any]) -> HypothesisSpec:
             f"{path}: config: unknown key {unknown[0]!r}"
             f"{schema.suggestion(unknown[0], literals.config_fields)}; {file.name} defines them in its Config"
         )
+    for key in literals.files:
+        uri = content.get("config", {}).get(key, "")
+        if not isinstance(uri, str):
+            raise InputError(f"{path}: config: {key} is {uri!r}; expected the path or URI of a file")
     blocks = content.get("blocks")
     if blocks is None and literals.blocks != "all":
         blocks = literals.blocks
@@ -106,6 +116,7 @@ def read_spec(path: Path, hypothesis_schema: dict[str, Any]) -> HypothesisSpec:
             blocks=tuple(blocks) if blocks is not None else None,
             sets=literals.sets,
             config=dict(content.get("config", {})),
+            file_keys=literals.files,
             permute_labels=content.get("permute_labels", False),
             precision=precision,
         ),
@@ -124,11 +135,12 @@ class Literals:
     framework: str
     blocks: str | tuple[str, ...]
     sets: tuple[str, ...]
+    files: tuple[str, ...]
     config_fields: tuple[str, ...]
 
 
 def read_literals(file: Path) -> Literals:
-    """Read docstring, FRAMEWORK, BLOCKS, SETS and the fields of Config from source, without importing it."""
+    """Read docstring, FRAMEWORK, BLOCKS, SETS, FILES and the fields of Config from source, without importing it."""
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
     except SyntaxError as error:
@@ -137,7 +149,7 @@ def read_literals(file: Path) -> Literals:
     for node in tree.body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
-            if name in ("FRAMEWORK", "BLOCKS", "SETS"):
+            if name in ("FRAMEWORK", "BLOCKS", "SETS", "FILES"):
                 try:
                     values[name] = ast.literal_eval(node.value)
                 except ValueError as error:
@@ -151,7 +163,7 @@ def read_literals(file: Path) -> Literals:
             f'{file}: FRAMEWORK is {values.get("FRAMEWORK")!r}; expected a line such as FRAMEWORK = "numpy"'
             f"{schema.suggestion(values.get('FRAMEWORK'), FRAMEWORKS)}"
         )
-    blocks, sets = values.get("BLOCKS"), values.get("SETS", ())
+    blocks, sets, files = values.get("BLOCKS"), values.get("SETS", ()), values.get("FILES", ())
     if blocks != "all" and not _is_names(blocks):
         raise InputError(
             f'{file}: BLOCKS is {blocks!r}; expected BLOCKS = "all" or a tuple of block names such as '
@@ -161,7 +173,11 @@ def read_literals(file: Path) -> Literals:
         raise InputError(f'{file}: SETS is {sets!r}; expected a tuple of names such as ("mutation_tokens",)')
     if config_fields is None:
         raise InputError(f"{file}: has no class Config; expected a frozen dataclass of its hyper-parameters")
-    return Literals(ast.get_docstring(tree) or "", values["FRAMEWORK"], blocks, sets, config_fields)
+    if not _is_names(files) or not set(files) <= set(config_fields):
+        raise InputError(
+            f'{file}: FILES is {files!r}; expected a tuple of keys of its Config that name a file, such as ("gmt",)'
+        )
+    return Literals(ast.get_docstring(tree) or "", values["FRAMEWORK"], blocks, sets, files, config_fields)
 
 
 def _is_names(value: Any) -> bool:
@@ -210,5 +226,6 @@ def load_module(spec: TrainingSpec) -> ModuleType:
 
 def spec_from_dict(content: dict[str, Any]) -> TrainingSpec:
     """Rebuild a spec from ``dataclasses.asdict``, as it is passed to a training process."""
-    blocks, sets = content["blocks"], tuple(content["sets"])
-    return TrainingSpec(**{**content, "blocks": tuple(blocks) if blocks is not None else None, "sets": sets})
+    blocks = tuple(content["blocks"]) if content["blocks"] is not None else None
+    names = {key: tuple(content[key]) for key in ("sets", "file_keys")}
+    return TrainingSpec(**{**content, "blocks": blocks, **names})

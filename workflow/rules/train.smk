@@ -9,6 +9,9 @@ rule train:
             result(f"blocks/{name}.json")
             for name in STUDY.assays_of(spec_of(wildcards))
         ],
+        files=lambda wildcards: [
+            given(uri) for uri in reach.tracked(spec_of(wildcards).training)
+        ],
     output:
         predictions=result("runs/{hypothesis}/{part}/predictions.parquet"),
         attributions=result("runs/{hypothesis}/{part}/attributions.parquet"),

@@ -130,6 +130,10 @@ def data_uris(study: Study, samples: pd.DataFrame | None) -> Iterator[tuple[str,
         yield "splits.table", study.splits.table
     for item in study.external:
         yield f"external {item.id}", item.predictions
+    for spec in study.hypotheses:
+        yield from (
+            (f"hypothesis {spec.id}: config.{key}", uri) for key, uri in spec.training.files().items()
+        )
     for assay in study.assays:
         for option, uri in {"matrix": assay.matrix, "annotation": assay.annotation, **assay.files()}.items():
             if uri is not None:

@@ -48,6 +48,7 @@ from oncoarena.fitting.views import JoinedView, fit_joined_views, offered_kinds
 FRAMEWORK = "torch"
 BLOCKS = "all"
 SETS = ("mutation_tokens",)
+FILES = ("gmt",)
 
 # Markers listed in the findings.
 N_LISTED = 50
