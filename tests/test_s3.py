@@ -1,5 +1,7 @@
 """The store against a real S3 server on the loopback address."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,9 @@ import pandas as pd
 import pytest
 
 from object_store import s3_environment, s3_server
-from oncoarena import store
+from oncoarena import schema, store
+from oncoarena.aws.settings import VARIABLES
+from oncoarena.cli import main
 from oncoarena.cohort import feature_table
 from oncoarena.errors import InputError
 from oncoarena.extraction import extract_shard
@@ -16,7 +20,7 @@ from oncoarena.runs import run_part, write_splits
 from oncoarena.specs import TrainingSpec
 from oncoarena.splits import SplitPlan, make_splits
 from oncoarena.study import AssayPlan, assay_module
-from studies import SPEC
+from studies import ROOT, SPEC
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,40 @@ def test_open_input__missing_object_is_one_clear_line(bucket):
     with pytest.raises(InputError, match=r"s3://genomics/nothing.tsv: there is no such file"):
         store.read_json(f"{bucket}/nothing.tsv")
     assert store.missing([f"{bucket}/nothing.tsv"]) == [f"{bucket}/nothing.tsv"]
+
+
+def test_leaderboard__of_a_study_that_ran_on_aws_is_read_from_its_results(
+    bucket, tmp_path, monkeypatch, capsys
+):
+    for name in ("workflow/schemas", "config"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    settings = dict.fromkeys(VARIABLES.values(), "x")
+    settings |= {"ONCOARENA_REGION": "eu-central-1", "ONCOARENA_RESULTS": f"{bucket}/arena"}
+    for variable, value in settings.items():
+        monkeypatch.setenv(variable, value)
+    config = schema.read_yaml(Path("config/config.yaml")) | {"hypotheses": ["prior_only"]}
+    Path("my.yaml").write_text(json.dumps(config))
+    command = ["leaderboard", "--profile", "aws", "--configfile", "my.yaml"]
+    assert main(command) == 1
+    assert f"{bucket}/arena/srbct: holds no finished study; run: snakemake --profile aws" in (
+        capsys.readouterr().err
+    )
+    row = {
+        "hypothesis": "prior_only",
+        "metric": "accuracy",
+        "stratum": "all",
+        "n_samples": 20,
+        "n_patients": 20,
+    }
+    row |= {"estimate": 0.3, "ci_low": 0.12, "ci_high": 0.54}
+    store.write_table(f"{bucket}/arena/srbct/evaluation.parquet", pd.DataFrame([row]))
+    run = {"hypothesis": "prior_only", "status": "trained", "splits": []}
+    store.write_json(f"{bucket}/arena/srbct/runs/prior_only/0/run.json", run)
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "0.300 [0.120, 0.540]" in said
+    assert said.endswith(f"Report: {bucket}/arena/srbct/report.html\n")
 
 
 def test_study__objects_and_results_on_s3_train_as_on_disk(bucket, tmp_path):

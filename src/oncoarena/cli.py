@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     planned.set_defaults(run=_plan)
     board = commands.add_parser("leaderboard", help="print the leaderboard of a finished study")
+    board.add_argument("--profile", choices=["aws"], help="the study ran by `snakemake --profile aws`")
     board.set_defaults(run=_leaderboard)
     trial = commands.add_parser(
         "try", help="cross-validate hypotheses inside a study's training part; the test set stays untouched"
@@ -104,10 +105,8 @@ def _add_aws(steps: Any) -> None:
     setup.set_defaults(run=_aws_init)
 
 
-def _study(options: argparse.Namespace, hypotheses: list[str] | None = None) -> Study:
-    content = schema.read_yaml(options.configfile)
-    if hypotheses is not None:
-        content = {**content, "hypotheses": hypotheses}
+def _study(content: dict[str, Any], options: argparse.Namespace) -> Study:
+    """Read a study from the content of its config, perhaps changed."""
     return read_study(
         content,
         where=str(options.configfile),
@@ -119,7 +118,7 @@ def _study(options: argparse.Namespace, hypotheses: list[str] | None = None) -> 
 def _check(options: argparse.Namespace) -> None:
     from oncoarena import plan, preflight
 
-    study = _study(options)
+    study = _study(schema.read_yaml(options.configfile), options)
     preflight.check_study(study, plan.made_by_rules(study))
     print(f"{options.configfile}: nothing wrong was found; run: snakemake --cores all")
 
@@ -129,13 +128,24 @@ def _plan(options: argparse.Namespace) -> None:
     from oncoarena.printed_plan import print_plan
 
     limits = Limits(options.memory_vcpus, options.gpu_vcpus, options.small_vcpus)
-    print_plan(_study(options), sys.stdout, prices=options.prices, rates=options.rates, limits=limits)
+    study = _study(schema.read_yaml(options.configfile), options)
+    print_plan(study, sys.stdout, prices=options.prices, rates=options.rates, limits=limits)
 
 
 def _leaderboard(options: argparse.Namespace) -> None:
+    from oncoarena import reach, store
+    from oncoarena.aws.settings import read_settings
     from oncoarena.results import read_leaderboard
 
-    study = _study(options)
+    content = schema.read_yaml(options.configfile)
+    if options.profile == "aws":
+        content["results"] = reach.remote_results(content, read_settings().results)
+    study = _study(content, options)
+    if not store.exists(f"{study.results}/evaluation.parquet"):
+        place = "--cores all" if options.profile is None else f"--profile {options.profile}"
+        raise InputError(
+            f"{study.results}: holds no finished study; run: snakemake {place} --configfile {options.configfile}"
+        )
     print(read_leaderboard(study.results, study.referee()))
     print(f"\nReport: {study.results}/report.html")
 
@@ -144,7 +154,7 @@ def _try(options: argparse.Namespace) -> None:
     from oncoarena import trial
 
     names = list(dict.fromkeys([*options.hypotheses, "l2_logistic", "prior_only"]))
-    study = _study(options, names)
+    study = _study(schema.read_yaml(options.configfile) | {"hypotheses": names}, options)
     receipts = [f"{study.results}/blocks/{plan.name}.json" for plan in study.assays]
     splits = f"{study.results}/splits/receipt.json"
     # Snakemake knows whether splits and blocks are there and up to date.
