@@ -1,5 +1,6 @@
 """A job that was cut short goes on with the model after the last finished one, and ends in the same result."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import fsspec
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,6 +140,30 @@ def test_run_part__reclaimed_job_goes_on_with_the_next_model_to_the_same_result(
     assert trained(study) == models[1:], "the first model must not be trained again"
     assert result(uri) == expected
     assert not Path(uri, "kept").exists(), "what was kept goes once the run is recorded"
+
+
+def test_training__whoever_is_told_to_stop_leaves_no_process_behind(study):
+    """A scheduler may end the training process alone; the model's own process has to go with it."""
+    uri = str(study.folder / "stopped")
+    (study.folder / "cut.txt").write_text("job 2")
+    words = json.dumps([dataclasses.asdict(fragile(study)), arguments(study, uri)])
+    command = [sys.executable, "-c", IN_A_GROUP, words]
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as process:
+        try:
+            end = time.monotonic() + 60
+            while not list(Path(uri).glob("kept/*.zip")) and time.monotonic() < end:
+                time.sleep(0.05)
+            (training,) = psutil.Process(process.pid).children()
+            (model,) = training.children()
+            training.terminate()
+            gone, _ = psutil.wait_procs([model], timeout=20)
+            assert gone == [model]
+            assert process.wait(20) == 1
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    (study.folder / "cut.txt").unlink()
+    trained(study)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -247,8 +248,11 @@ def _train_in_child(job: Job, fit: Mapping[str, Any]) -> tuple[int, dict[str, An
     started = time.perf_counter()
     sys.stdout.flush()
     sys.stderr.flush()
+    lifeline, held = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(held)
+        threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
         status = 1
         try:
             result = train_one(job, fit)
@@ -262,12 +266,20 @@ def _train_in_child(job: Job, fit: Mapping[str, Any]) -> tuple[int, dict[str, An
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)  # no clean-up of what the parent owns
+    os.close(lifeline)
     _, status, usage = os.wait4(child, 0)
+    os.close(held)
     return os.waitstatus_to_exitcode(status), {
         "seconds": round(time.perf_counter() - started, 3),
         "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
         "peak_memory_mb": usage.ru_maxrss // 1024,
     }
+
+
+def _end_with_parent(lifeline: int) -> None:
+    """Wait until the parent, which alone holds the other end of a pipe, is gone, however it ended; then end as well."""
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 def main(job_path: str) -> int:
