@@ -319,7 +319,7 @@ def test_evaluate_study__gives_every_table_and_does_not_depend_on_who_else_ran()
     both = evaluate_study(predictions, samples, splits, runs, classes, ["sex"], 60, 1, n_permutations=50)
     tables = {"evaluation", "comparison", "checks", "curves", "confusion"}
     tables |= {"failures", "overlap", "added_value", "strata_leaders"}
-    assert set(both) == tables | {"operating_points", "seeds", "learning"}
+    assert set(both) == tables | {"recalibration", "operating_points", "seeds", "learning"}
     alone = evaluate_study(
         predictions.query("hypothesis == 'two'"), samples, splits, runs, classes, ["sex"], 60, 1
     )

@@ -30,6 +30,7 @@ TABLES = (
     "overlap",
     "added_value",
     "strata_leaders",
+    "recalibration",
     "operating_points",
     "seeds",
     "learning",

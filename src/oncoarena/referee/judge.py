@@ -16,6 +16,7 @@ from oncoarena.referee.failures import failure_cases
 from oncoarena.referee.operating_points import OPERATING_COLUMNS, choose_thresholds, operating_points
 from oncoarena.referee.outcomes import Outcomes, join_outcomes
 from oncoarena.referee.overlap import error_overlap
+from oncoarena.referee.recalibration import raw_probabilities, recalibration
 from oncoarena.referee.replicates import metric_names, resample
 from oncoarena.referee.retraining import learning_table, seed_table
 from oncoarena.referee.stacking import added_value
@@ -67,7 +68,7 @@ def evaluate_study(
     of fewer training patients, by their share;
     ``map`` may be that of a thread pool (the heavy passes release the interpreter's lock).
     Returns the tables evaluation, comparison, checks, curves, confusion, failures, overlap, added_value,
-    strata_leaders, operating_points, seeds and learning (see the functions that make them).
+    strata_leaders, recalibration, operating_points, seeds and learning (see the functions that make them).
     Raises InputError if predictions, samples and splits do not belong together, or the primary metric
     is not one of these classes.
     """
@@ -136,6 +137,9 @@ def evaluate_study(
         "added_value": added_value(outcomes, rivals, n_bootstrap, n_permutations, seed, map),
         "strata_leaders": strata_leaders(
             outcomes, grouped, rivals, primary, n_bootstrap, n_permutations, seed, overall, map
+        ),
+        "recalibration": recalibration(
+            outcomes, raw_probabilities(predictions, splits, outcomes), n_bootstrap, seed
         ),
         "operating_points": points,
         "seeds": seed_table(outcomes, other_seeds, primary),

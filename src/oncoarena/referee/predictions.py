@@ -3,7 +3,7 @@
 A predictions table has the columns hypothesis, repeat, fold, sample_id and one ``p_<class>`` a class,
 in the order of the study's classes, and holds every test sample of every split exactly once. Where some
 hypothesis tells what it said before calibration, it also has one ``raw_<class>`` a class, NaN for the others;
-nothing is judged by these.
+these say what calibration changed (see ``recalibration``), and nothing is judged by them.
 """
 
 from collections.abc import Iterable, Sequence

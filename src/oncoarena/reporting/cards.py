@@ -181,7 +181,10 @@ def card(
         "config": [(key, plain(value)) for key, value in (run.get("config") or {}).items()],
         "findings": findings(run.get("splits") or []),
         "looked": looked_at(run, look, tables.get("attributions")),
-        "calibration": [(metric(key).title, _score(*scores[key])) for key in CALIBRATION if key in scores],
+        "calibration": [
+            *((metric(key).title, _score(*scores[key])) for key in CALIBRATION if key in scores),
+            *_before_calibration(tables.get("recalibration"), name),
+        ],
         "calibrated": _calibrated(tables["checks"], name),
         "errors": _errors(tables["confusion"], name),
         "failures": _failures(tables.get("failures"), name),
@@ -214,6 +217,18 @@ def _training(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Digest of its code", str(run.get("code_digest") or "")),
     ]
     return [(title, value) for title, value in lines if value]
+
+
+def _before_calibration(table: pd.DataFrame | None, name: str) -> list[tuple[str, str]]:
+    """Say what the losses of a hypothesis were before it was calibrated, where it tells, and what that changed."""
+    if table is None:
+        return []
+    lines = []
+    for row in table[table["hypothesis"] == name].itertuples():
+        change = _score(row.change, interval(row.ci_low, row.ci_high))
+        before = f"{decimals(row.before)}; calibration changed it by {change}"
+        lines.append((f"{metric(row.metric).title} before calibration", before))
+    return lines
 
 
 def _calibrated(checks: pd.DataFrame, name: str) -> str:

@@ -41,6 +41,7 @@ _TABLES = {
     "overlap": "On which samples pairs of hypotheses are wrong together",
     "added_value": "What each hypothesis adds to the others",
     "strata_leaders": "Which hypothesis leads in each stratum",
+    "recalibration": "Losses of what hypotheses said before calibration, and after it",
     "operating_points": "What thresholds chosen on training samples do on the test samples",
     "seeds": "Estimates of models trained with other seeds",
     "learning": "Performance by the share of training patients",

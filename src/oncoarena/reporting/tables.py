@@ -6,6 +6,7 @@ import pandas as pd
 
 from oncoarena.referee.attributions import AGREEMENT_COLUMNS, POOLED_COLUMNS
 from oncoarena.referee.operating_points import OPERATING_COLUMNS
+from oncoarena.referee.recalibration import RECALIBRATION_COLUMNS
 
 COLUMNS = {
     "evaluation": "hypothesis metric stratum estimate ci_low ci_high n_samples n_patients",
@@ -17,6 +18,7 @@ COLUMNS = {
 
 FURTHER = {
     "failures": "hypothesis sample_id label predicted probability",
+    "recalibration": " ".join(RECALIBRATION_COLUMNS),
     "operating_points": " ".join(OPERATING_COLUMNS),
     "seeds": "hypothesis training_seed metric estimate changed",
     "learning": "hypothesis fraction metric estimate ci_low ci_high",
