@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from judged import NASTY, Page, further_tables, make_study
+from judged import CLAIM, NASTY, Page, further_tables, make_study
 from oncoarena.reporting import cards
 from oncoarena.reporting.leaderboard import WIDTH, leaderboard
 from oncoarena.reporting.report import render_report
@@ -191,3 +191,11 @@ def test_leaderboard__without_results_or_interval_says_so():
     text = leaderboard(evaluation, study["runs"], "accuracy")
     assert "[" not in text
     assert "0.950" in text
+
+
+def test_claim_parts__names_claim_refutation_and_references():
+    parts = cards.claim_parts(CLAIM)
+    assert [title for title, _ in parts] == ["Claim", "What would refute it", "Reference"]
+    assert parts[0][1] == ["The signal is additive over <code>many</code> features."]
+    assert 'href="https://doi.org/10.1145/2988450.2988454"' in parts[2][1][0]
+    assert cards.claim_parts("") == []

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from judged import CLAIM, COMPETITORS, NASTY, Page, further_tables, make_study
-from oncoarena.reporting import cards, datatable, report
+from judged import COMPETITORS, NASTY, Page, further_tables, make_study
+from oncoarena.reporting import report
 from oncoarena.reporting.glossary import moment
 from oncoarena.reporting.report import render_report
 
@@ -319,14 +319,6 @@ def test_style__text_has_a_contrast_of_4_5_and_marks_one_of_3(scheme):
         assert contrast(name) >= 3, name
 
 
-def test_claim_parts__names_claim_refutation_and_references():
-    parts = cards.claim_parts(CLAIM)
-    assert [title for title, _ in parts] == ["Claim", "What would refute it", "Reference"]
-    assert parts[0][1] == ["The signal is additive over <code>many</code> features."]
-    assert 'href="https://doi.org/10.1145/2988450.2988454"' in parts[2][1][0]
-    assert cards.claim_parts("") == []
-
-
 @pytest.fixture(scope="module")
 def full() -> tuple[str, Page]:
     """The page of a study with every table there is."""
@@ -400,13 +392,3 @@ def test_page__says_in_words_and_numbers_whether_claims_look_at_the_same_feature
     assert "the 4 of chance. No control shares any with a claim." in render_report(**study)
     inside = [e for e in full[1].all("figure") if any(above is section for above in e["above"])]
     assert len(inside) == 2
-
-
-def test_class_table__counts_each_sample_once_however_often_it_plays_a_role():
-    study = make_study(classes=("a", "b"), n_test=4)
-    splits = pd.concat([study["splits"], study["splits"].assign(fold=1)], ignore_index=True)
-    splits.loc[0, "role"] = "train"
-    study["samples"]["patient_id"] = [f"p{i // 4}" for i in range(16)]
-    table = datatable.class_table(study["samples"], splits, ["a", "b", "c"])
-    assert table.headings == ["Class", "Samples", "Patients", "Ever in train", "Ever in test"]
-    assert table.rows == [["a", "8", "4", "7", "2"], ["b", "8", "4", "6", "2"], ["c", "0", "0", "0", "0"]]
