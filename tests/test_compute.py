@@ -121,10 +121,17 @@ def jobs_that_note(notes, names):
     ]
 
 
-def test_run_serially__opens_the_object_of_the_next_job_before_it_reads_this_one():
+def test_run_serially__opens_the_objects_of_the_next_jobs_before_it_reads_this_one():
     notes = []
-    assert dict(compute.run_serially(jobs_that_note(notes, ["a", "bad", "c"]))) == {0: "a", 1: "bad", 2: "c"}
-    assert notes == ["read a closed", "open c", "read bad closed", "read c opened", "close c"]
+    jobs = jobs_that_note(notes, ["a", "bad", "c", "d", "e"])
+    assert dict(compute.run_serially(jobs)) == {0: "a", 1: "bad", 2: "c", 3: "d", 4: "e"}
+    assert compute.OPEN_AHEAD == 2
+    assert notes == [
+        *("open c", "read a closed"),
+        *("open d", "read bad closed"),
+        *("open e", "read c opened", "close c"),
+        *("read d opened", "close d", "read e opened", "close e"),
+    ]
 
 
 def test_run_serially__closes_what_it_opened_where_its_caller_stops():
@@ -132,7 +139,7 @@ def test_run_serially__closes_what_it_opened_where_its_caller_stops():
     jobs = compute.run_serially(jobs_that_note(notes, ["a", "b", "c"]))
     assert next(jobs) == (0, "a")
     jobs.close()
-    assert notes == ["open b", "read a closed", "close b"]
+    assert notes == ["open b", "open c", "read a closed", "close b", "close c"]
 
 
 def end_the_process(_):

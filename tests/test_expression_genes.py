@@ -138,3 +138,11 @@ def test_read_object__only_column_may_be_without_any_value_where_that_is_allowed
 def test_read_object__only_column_of_strings_in_parquet_is_refused_by_its_type():
     content = parquet(pd.DataFrame({"tpm": ["1", "2"]}, ["A", "B"]))
     assert_refused(content, "column 'tpm' has type", "Convert the column", read=read_one)
+
+
+def test_read_object__symbols_that_say_nothing_are_none_and_unprintable_ones_are_refused():
+    rows = ["gene\tgene_name\tvalue", "G1\tTP53\t1", "G2\t---\t2", "G3\tna\t3", "G4\t MYC \t4"]
+    found = read_one("\n".join(rows) + "\n")
+    assert found.features["gene"].tolist() == ["TP53", "", "", "MYC"]
+    rows[2] = "G2\tA\x01B\t2"
+    assert_refused("\n".join(rows) + "\n", "s1.tsv: the gene symbol 'A\\x01B' has unprintable", read=read_one)

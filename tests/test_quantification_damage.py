@@ -140,7 +140,8 @@ PLAIN = st.sampled_from(["0", "0.0000", "", "5."]) | DECIMALS | DECIMALS.map(lam
 ODD = st.sampled_from(
     ["1e5", "+1", " 1", "1 ", "NA", ".5", "1.2.3", "--1", "-", "0x1", "9" * 16, '"1"', "1,5"]
 )
-NAMES = st.text("ABCxyz019._-", min_size=1, max_size=40)
+# The kernel looks at 64 bytes at once.
+NAMES = st.text("ABCxyz019._-", min_size=1, max_size=40) | st.sampled_from("AB").map(lambda name: name * 70)
 
 
 def table(names: list[str], cells: list[list[str]]) -> bytes:
@@ -187,6 +188,31 @@ def test_read_known_rows__leaves_what_is_odd_to_others(cells, odd, place, n_afte
             frame = pd.read_csv(io.BytesIO(raw), sep="\t", header=None, dtype=str, keep_default_na=False)
             asked = frame[[1 + field for field, column in enumerate(wanted) if column >= 0]]
             np.testing.assert_array_equal(found, asked.replace("", "nan").astype(float).to_numpy())
+
+
+def test_read_known_rows__reads_rows_of_any_length_alike():
+    wanted = np.array([0, -1, 1])
+    for length in range(1, 140):
+        for names in (["a" * length, "b"] * 70, ["ab", "cd"] * 70):
+            cells = [["12", "3" * length, "4.5"], ["6", "", "-7"]] * 70
+            raw = table(names, cells)
+            known = find_rows(raw, 4, 1)
+            assert read_known_rows(raw, known, 0, wanted).tolist() == [[12, 4.5], [6, -7]] * 70
+            for n_rows in (1, 2, 3):
+                short = table(names[:n_rows], cells[:n_rows])
+                assert len(read_known_rows(short, known, 0, wanted)) == n_rows
+            for wrong in (b"\t4.5 \n", b"\t4.5\t\n", b"\t4.5\r\n", b" 4.5\n", b"\n4.5\n", b"\t4.5x\n"):
+                assert read_known_rows(raw.replace(b"\t4.5\n", wrong, 1), known, 0, wanted) is None
+
+
+def test_read_known_rows__knows_every_byte_of_a_name():
+    for length in (1, 8, 63, 64, 65, 130):
+        names = ["n" * length, "m" * 80]
+        known = find_rows(table(names, [["1"]] * 2), 2, 1)
+        for at in range(length):
+            other = names[0][:at] + "o" + names[0][at + 1 :]
+            changed = table([other, names[1]], [["1"]] * 2)
+            assert read_known_rows(changed, known, 0, np.array([0])) is None
 
 
 def test_read_known_rows__knows_rows_by_every_byte_and_their_count():

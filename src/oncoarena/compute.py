@@ -1,8 +1,9 @@
 """The only file that knows Dask clusters, devices, threads and seeds."""
 
+import collections
 import contextlib
 import functools
-import importlib
+import importlib.util
 import logging
 import os
 import warnings
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 KEEP_FREED_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 256 << 20, "MALLOC_MMAP_THRESHOLD_": 32 << 20}
 """Of a worker: buffers of some MB come and go with every request; by Dask's default each is given back to the system,
 whose pages are zeroed again, 7 % of the time."""
+
+OPEN_AHEAD = 2
+"""Objects that are fetched and hashed while one is read: of a table, SHA-256 takes as long as reading what is in it, so
+that one alone would now and then be waited for."""
 
 ANSWER_S = 10
 """A scheduler that exists answers within milliseconds; behind a slow tunnel within seconds."""
@@ -46,20 +51,23 @@ Pool = Callable[[Sequence[ObjectJob]], Iterator[tuple[int, Any]]]
 
 
 def run_serially(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
-    """Run jobs in this process, one after the other, the next one's object opened meanwhile (a ``Pool``)."""
-    opened = None
+    """Run jobs in this process, one after the other, the next ones' objects opened meanwhile (a ``Pool``)."""
+    ahead: collections.deque[Any] = collections.deque()
     try:
         for number, job in enumerate(jobs):
+            opened = ahead.popleft() if ahead else None
+            for later in jobs[number + 1 + len(ahead) : number + 1 + OPEN_AHEAD]:
+                ahead.append(_open_ahead(later))
             parts = job.parts if opened is None else (opened,)
-            opened = _open_ahead(jobs[number + 1]) if number + 1 < len(jobs) else None
             try:
                 outcome = job.finish(_reduce([job.read(part) for part in parts], job.merge))
             except Exception as error:
                 outcome = error
             yield number, outcome
     finally:
-        if opened is not None:
-            opened.close()
+        for opened in ahead:
+            if opened is not None:
+                opened.close()
 
 
 def _open_ahead(job: ObjectJob) -> Any:
@@ -220,7 +228,8 @@ def training_environment(framework: str, threads: int, gpu: int) -> dict[str, st
 def preload(framework: str) -> None:
     """Import a framework's packages, without computing anything, so that forked children share them."""
     packages = {
-        "tensorflow": ["tensorflow", "keras"],
+        # Boosted trees, where they are installed.
+        "tensorflow": ["tensorflow", "keras", *(["ydf"] if importlib.util.find_spec("ydf") else [])],
         "torch": ["torch"],
         "sklearn": ["sklearn.linear_model"],
     }

@@ -1,14 +1,15 @@
 """What was read of each object of a shard, kept until the shard is done: an interrupted one goes on with the next.
 
-A kept result is one .npz below ``<shard>/objects/``, named by a key of all that decides it, and written whole:
-it is there and right, or not there. Feature tables, which many objects share, lie beside, each once.
+A kept result is one file below ``<shard>/objects/``, named by a key of all that decides it, and written whole: it is
+there and right, or not there. It holds .npy arrays one after the other: its summary as JSON, then the values of each
+block. Feature tables, which many objects share, lie beside, each once.
 """
 
 import hashlib
 import io
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -25,10 +26,10 @@ def keep(
     features = {name: _keep_features(folder, name, block.features) for name, block in found.items()}
     qc = {name: value for block in found.values() for name, value in block.qc.items()}
     summary = {**facts, "features": features, "qc": {name: _plain(value) for name, value in qc.items()}}
-    arrays = {f"block_{name}": np.asarray(block.values, np.float32) for name, block in found.items()}
-    text = np.frombuffer(json.dumps(summary).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, summary=text, **arrays)
+    np.save(buffer, np.frombuffer(json.dumps(summary).encode(), np.uint8))
+    for block in found.values():
+        np.save(buffer, np.asarray(block.values, np.float32))
     store.write_bytes(_result(folder, key), buffer.getvalue())
     return summary
 
@@ -40,8 +41,8 @@ def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
     there = [key for key in keys if n_bytes[_result(folder, key)]]
 
     def summary(key: str) -> dict[str, Any]:
-        with store.open_input(_result(folder, key)) as stream, np.load(stream) as arrays:
-            return json.loads(arrays["summary"].tobytes())
+        with store.open_input(_result(folder, key)) as stream:
+            return _read_summary(stream)
 
     found = dict(zip(there, store.at_once(summary, there), strict=True))
     for answer in found.values():
@@ -54,8 +55,11 @@ def kept_values(folder: str, key: str, block: str) -> np.ndarray:
     """Read one block of one object, (n_features,) float32."""
     with store.open_input(_result(folder, key)) as stream:
         content = io.BytesIO(stream.read())  # whole: to seek in an object is a request each time
-    with np.load(content) as arrays:
-        return arrays[f"block_{block}"]
+    for name in _read_summary(content)["features"]:
+        values = np.load(content)
+        if name == block:
+            return values
+    raise KeyError(block)
 
 
 def kept_features(folder: str, digest: str) -> pd.DataFrame:
@@ -63,8 +67,12 @@ def kept_features(folder: str, digest: str) -> pd.DataFrame:
     return store.read_table(_table(folder, digest))
 
 
+def _read_summary(stream: BinaryIO) -> dict[str, Any]:
+    return json.loads(np.load(stream).tobytes())
+
+
 def _result(folder: str, key: str) -> str:
-    return store.join(folder, f"{key}.npz")
+    return store.join(folder, f"{key}.npy")
 
 
 def _table(folder: str, digest: str) -> str:

@@ -12,7 +12,8 @@ import fsspec
 from oncoarena.errors import BadObject, InputError
 
 CHUNK_BYTES = 8 << 20
-"""Bytes of one request: long enough that its latency does not count. Two are in memory, and the next object's first."""
+"""Bytes of one request: long enough that its latency does not count. Two are in memory, and the first of each object
+that is opened ahead."""
 
 ATTEMPTS = 6
 HEADER_BYTES = 128 << 10

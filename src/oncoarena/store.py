@@ -33,6 +33,9 @@ from oncoarena.objects import ObjectStream
 QUESTIONS_AT_ONCE = 16
 """Requests under way at a time: a store answers a small one in some 20 ms."""
 
+BUFFER_BYTES = 64 << 10
+"""Of an object's stream, for small reads; larger ones pass it by, and what is in it would be copied twice."""
+
 ROWS_PER_PART = 4096
 ROWS_PER_GROUP, BYTES_PER_GROUP = 256, 64 << 20
 """Samples in a Parquet row group, at most: the unit in which a block is written and decoded, so memory stays bounded
@@ -78,7 +81,7 @@ def open_object(
     ``opened`` is that reader where it is there already (see ``objects.open_ahead``).
     """
     raw = ObjectStream(uri, first=first, end=end) if opened is None else opened
-    with raw, io.BufferedReader(raw, 1 << 20) as stream:
+    with raw, io.BufferedReader(raw, BUFFER_BYTES) as stream:
         yield stream, raw
 
 

@@ -61,7 +61,7 @@ def describe_genes(
                     f"{source}: {ids[first[name]].as_py()!r} and {ids[row].as_py()!r} are both {name!r} "
                     "(the version of an Ensembl id does not count). Keep one row a gene, or set strip_version: false."
                 )
-    genes = None if symbols is None else [_checked_symbol(text, source) for text in symbols.to_pylist()]
+    genes = None if symbols is None else _checked_symbols(symbols.to_pylist(), source)
     chrom, start, end = place or (None, None, None)
     features = feature_table(names, chrom, start, end, genes)
     if annotation is None:
@@ -82,11 +82,14 @@ def describe_genes(
     return features
 
 
-def _checked_symbol(text: str, source: str) -> str:
-    text = text.strip()
-    if not text.isprintable():
-        raise InputError(f"{source}: the gene symbol {text[:40]!r} has unprintable characters. Remove them.")
-    return "" if text in ("na", "---", *MISSING) else text
+def _checked_symbols(texts: list[str], source: str) -> list[str]:
+    symbols = [text.strip() for text in texts]
+    # One look at all of them is cheaper than one at each.
+    if not "".join(symbols).isprintable():
+        odd = next(text for text in symbols if not text.isprintable())
+        raise InputError(f"{source}: the gene symbol {odd[:40]!r} has unprintable characters. Remove them.")
+    unknown = {"na", "---", *MISSING}
+    return ["" if text in unknown else text for text in symbols]
 
 
 def _checked_annotation(annotation: pd.DataFrame, strip_version: bool) -> pd.DataFrame:
