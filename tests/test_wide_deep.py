@@ -89,6 +89,19 @@ def test_train_members__out_of_fold_logits_do_not_know_the_label_of_their_sample
     assert not np.isclose(after[:, fold != 0], before[:, fold != 0]).any()
 
 
+def test_train_members__deep_heads_are_held_out_in_the_first_repeat_only():
+    x, labels = _shifted(30, n_features=5)
+    x /= np.sqrt((x**2).sum(axis=1).mean())
+    config = HeadConfig(penalties=(0.01,), deep_units=(3,), steps=10, inner_folds=3, inner_repeats=2)
+    trained = train_members(x[:, None, :], _cohort({"rna": x}, labels), config, seed=0)
+    wide, deep = trained.oof_logits  # (n_repeats, n_samples, n_classes)
+    assert (trained.folds[0] != trained.folds[1]).any()
+    assert not np.isclose(wide[0], wide[1]).any()
+    np.testing.assert_array_equal(deep[0], deep[1])
+    everyone = member_logits(trained.model, x[:, None, :])[:, 0, 1]
+    assert not np.isclose(deep[0], everyone).any()
+
+
 def test_train_members__strong_imbalance_offers_focal_loss():
     x, _ = _shifted(36, n_features=5)
     labels = np.r_[np.zeros(30), np.ones(6)].astype(int)

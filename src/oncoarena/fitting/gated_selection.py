@@ -6,6 +6,11 @@ import numpy as np
 
 from oncoarena.fitting.selection import PROBABILITY_FLOOR, fit_temperature, greedy_selection, softmax
 
+# Standard errors that a gain must exceed. In 90 simulated cohorts where trees and deep heads had nothing to gain, one
+# let them in 15 times, which cost 0.002 of log loss on new patients in the mean, and two never. In 89 where they had,
+# two kept them out 31 times more, which cost 0.021.
+GATE_ERRORS = 1.0
+
 
 @dataclass(frozen=True)
 class GatedSelection:
@@ -24,13 +29,16 @@ def gain_over_patients(
 ) -> tuple[float, float]:
     """Return how much lower the log loss is with gated members offered, and its standard error over patients.
 
-    Gated members earn their place where the first exceeds the second.
-
     Parameters: ``without`` and ``beside`` (n_rows,) losses without and with them; ``patient_ids`` (n_rows,).
     """
     _, patient = np.unique(patient_ids, return_inverse=True)
     falls = np.bincount(patient, without - beside) / np.bincount(patient)
     return float(falls.mean()), float(falls.std(ddof=1) / np.sqrt(len(falls)))
+
+
+def is_earned(gain: float, gain_error: float) -> bool:
+    """Tell whether a gain is large enough, beside its standard error, for gated members to enter."""
+    return gain > GATE_ERRORS * gain_error
 
 
 def select_gated(
@@ -60,4 +68,4 @@ def select_gated(
         return GatedSelection(shares, 0.0, 0.0)
     offered, beside = choose(np.arange(len(oof_logits)))
     gain, error = gain_over_patients(without, beside, patient_ids)
-    return GatedSelection(offered if gain > error else shares, gain, error)
+    return GatedSelection(offered if is_earned(gain, error) else shares, gain, error)
