@@ -195,7 +195,7 @@ def test_run_part__sparse_markers_of_two_processes_are_those_of_one(trainings):
     spec = TrainingSpec("sparse_markers", "oncoarena.hypotheses.sparse_markers", "torch", config=config)
     findings, expected = trainings.here(spec)
     record, found = trainings.run("sparse", spec)
-    np.testing.assert_allclose(found, expected, atol=1e-9)  # float64 throughout
+    np.testing.assert_allclose(found, expected, atol=1e-6)  # float32 sums in another order
     members = record["splits"][0]["findings"]["members"]
     assert [member["kind"] for member in members] == [member["kind"] for member in findings["members"]]
 

@@ -11,13 +11,18 @@ from sklearn.linear_model import LogisticRegression
 from cohorts import informative_features, planted_values, toy_cohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.selection import log_loss, softmax
+from oncoarena.fitting.torch_attention import (
+    AttentionGates,
+    attention_members,
+    left_out_means,
+    most_attended,
+    own_terms,
+    standardise,
+)
 from oncoarena.fitting.torch_evidence import PRIOR_SAMPLES, make_splits, rank_features
 from oncoarena.fitting.torch_gates import (
     LARGE_COHORT,
-    AttentionGates,
-    attention_members,
     gate_designs,
-    left_out_means,
     most_kept,
     principal_coordinates,
     train_heads,
@@ -132,11 +137,11 @@ def test_train_heads__weights_are_those_of_scikit_learn(size, power):
         reference = LogisticRegression(C=1 / (len(x) * float(penalty)), tol=1e-10, max_iter=5000)
         reference.fit(gated / scale, cohort.labels)
         expected = reference.predict_log_proba(gated / scale)
-        logits = scores[0] @ weights[0, number] + intercepts[0, number]
+        logits = scores[0] @ weights[0, number] + intercepts[0, number]  # float32
         # The reference stops at its own tolerance of the gradient.
         np.testing.assert_allclose(torch.log_softmax(logits, 1), expected, atol=1e-4)
         lifted = (x[:, columns] - ranked.mean[0, columns]).double() @ lift(x, weights[0, number])
-        np.testing.assert_allclose(lifted, scores[0] @ weights[0, number], atol=1e-6)
+        np.testing.assert_allclose(lifted, scores[0] @ weights[0, number], atol=1e-5)
 
 
 def test_train_heads__default_steps_are_enough_for_the_log_loss():
@@ -165,10 +170,12 @@ def test_gate_designs__large_cohorts_keep_no_more_features_than_the_limit():
     assert gate_designs(most_kept(11, 100), 1, kept, powers) == [(1, 0.0), (1, 1.0), (1, 2.0)]
 
 
-def test_most_kept__coordinates_of_all_splits_stay_within_a_gibibyte():
+def test_most_kept__float32_values_of_all_splits_stay_within_half_a_gibibyte():
     for n_samples in (10_000, 100_000, 1_000_000):
-        assert 8 * 6 * n_samples * most_kept(6, n_samples) <= 2**30
-    assert most_kept(6, 10**9) == 1
+        assert 4 * 6 * n_samples * most_kept(6, n_samples) <= 2**29
+        assert 4 * 6 * n_samples * most_attended(6, n_samples, (8, 1024)) <= 2**29
+    assert most_kept(6, 10**9) == most_attended(6, 10**9, (8, 1024)) == 1
+    assert most_attended(11, 500, (8, 1024)) == 1024
 
 
 # --- attention gates ---
@@ -176,16 +183,17 @@ def test_most_kept__coordinates_of_all_splits_stay_within_a_gibibyte():
 
 def test_attention_gates__uniform_gates_choose_the_nearest_prototype():
     rng = np.random.default_rng(0)
-    prototypes = torch.from_numpy(rng.standard_normal((1, 1, 3, 6)))
-    alive = torch.tensor([[[True, True, False, True, True, False]]])
+    prototypes = torch.from_numpy(rng.standard_normal((1, 3, 6)))
+    alive = torch.tensor([[True, True, False, True, True, False]])
     z = torch.from_numpy(rng.standard_normal((1, 20, 6)))
     model = AttentionGates(prototypes, alive, 1)
     gates = model.gates().detach()
-    np.testing.assert_allclose(gates[0, 0, 0], [0.25, 0.25, 0, 0.25, 0.25, 0])
+    np.testing.assert_allclose(gates[0, 0], [0.25, 0.25, 0, 0.25, 0.25, 0])
+    assert torch.equal(gates, model.uniform())
     assert float(model.divergence(gates)) == pytest.approx(0.0, abs=1e-12)
-    scores = model(z, gates).numpy()[0, 0, 0]
-    kept = alive[0, 0].numpy()
-    distance = ((z[0].numpy()[:, None, kept] - prototypes[0, 0].numpy()[None, :, kept]) ** 2).mean(-1)
+    scores = model(z, gates).numpy()[0, 0].T
+    kept = alive[0].numpy()
+    distance = ((z[0].numpy()[:, None, kept] - prototypes[0].numpy()[None, :, kept]) ** 2).mean(-1)
     own = (z[0].numpy()[:, kept] ** 2).mean(-1, keepdims=True)
     np.testing.assert_allclose(scores, (own - distance) / 2, atol=1e-12)
 
@@ -201,6 +209,43 @@ def test_left_out_means__leave_out_the_whole_patient():
             others &= cohort.patient_ids != cohort.patient_ids[i]
             assert left[split, i] == others.sum()
             np.testing.assert_allclose(mean[split, i], z[split].numpy()[others].mean(0), atol=1e-12)
+
+
+def test_standardise__statistics_are_those_of_the_samples_of_each_split():
+    cohort = small_cohort()
+    x = centred(cohort)
+    splits = make_splits(cohort, 4, 1, seed=1, device="cpu")
+    ranked = rank_features(x, splits)
+    found = standardise(x, ranked.order[:, :7], ranked.common, splits)
+    assert bool((found.evidence.diff(dim=1) <= 0).all())
+    for split, inside in enumerate(splits.inside.numpy().astype(bool)):
+        assert set(found.columns[split].tolist()) == set(ranked.order[split, :7].tolist())
+        values = x[:, found.columns[split]].double().numpy()
+        mean, spread = values[inside].mean(0), found.spread[split].numpy()
+        np.testing.assert_allclose(found.z[split], (values - mean) / spread, atol=1e-5)  # float32
+        for code in range(3):
+            own = inside & (cohort.labels == code)
+            error = np.sqrt(1 / own.sum() - 1 / inside.sum())
+            expected = (values[own].mean(0) - mean) / spread / error
+            np.testing.assert_allclose(found.t[split, code], expected, atol=1e-9)
+
+
+def test_own_terms__are_scores_by_prototypes_that_neither_sample_nor_patient_built():
+    cohort = small_cohort(n_samples=24, n_features=5, samples_per_patient=2)
+    splits = make_splits(cohort, 3, 1, seed=0, device="cpu")
+    z = centred(cohort).double().expand(len(splits.inside), -1, -1)
+    threshold = torch.linspace(0.2, 0.8, len(z), dtype=torch.float64)
+    found = own_terms(z, threshold, splits, slice(4, 20))
+    for split, inside in enumerate(splits.inside.numpy().astype(bool)):
+        values = z[split].numpy()
+        for row in range(4, 20):
+            others = inside & (cohort.labels == cohort.labels[row])
+            others &= cohort.patient_ids != cohort.patient_ids[row]
+            error = np.sqrt(1 / others.sum() - 1 / inside.sum())
+            t = values[others].mean(0) / error
+            prototype = np.sign(t) * np.maximum(np.abs(t) - float(threshold[split]), 0) * error
+            expected = values[row] * prototype - prototype**2 / 2
+            np.testing.assert_allclose(found[split, row - 4], expected, atol=1e-12)
 
 
 def test_attention_members__refined_gates_predict_better_than_the_closed_form():
@@ -283,6 +328,14 @@ def test_fit__without_signal_is_at_chance_and_knows_it():
     assert low <= hits <= high
     # A coin's log loss is ln 2; what was chosen from noise may cost a little.
     assert log_loss(probabilities, test.labels) < np.log(2) + 0.1
+
+
+def test_fit__half_precision_of_the_surroundings_does_not_reach_the_members():
+    train = small_cohort()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = fit(train)
+    expected = fit(train).predict_proba(train.without_labels())
+    np.testing.assert_array_equal(mixed.predict_proba(train.without_labels()), expected)
 
 
 def test_fit__another_seed_deals_other_folds():

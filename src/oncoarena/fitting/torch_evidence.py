@@ -1,7 +1,8 @@
 """Which features speak for a class: F statistics in PyTorch, for all inner folds side by side."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from oncoarena.data_parallel import from_first
 from oncoarena.fitting.selection import inner_folds
 
 # Features a step where a pass over all features is cut into tiles: bounds the memory.
-TILE_FEATURES = 4096
+TILE_FEATURES = 1024
 # Prior weight of the common variance in a feature's variance, in samples (as in moderated t statistics).
 PRIOR_SAMPLES = 4.0
 
@@ -42,6 +43,10 @@ class Splits:
         """Log frequency of each class, half a sample added to each: (n_splits, n_classes)."""
         counts = self.counts + 0.5
         return torch.log(counts / counts.sum(1, keepdim=True))
+
+    def one_by_one(self) -> Iterator[Self]:
+        """Give each split alone: what is done with many samples x features is done for one of them at a time."""
+        return (replace(self, inside=inside[None]) for inside in self.inside)
 
     def out_of_fold(self, logits: Tensor) -> Tensor:
         """Pick for each sample and repeat the split that did not see it.
@@ -134,22 +139,31 @@ class Ranking:
 def rank_features(x: Tensor, splits: Splits) -> Ranking:
     """Rank the features of ``x`` (n, p) float32 by moderated F statistic."""
     tiles = x.split(TILE_FEATURES, dim=1)
-    return rank_by_moments((moments(tile.double(), splits) for tile in tiles), splits)
+    return rank_by_moments((moments(tile.double(), splits) for tile in tiles), x.shape[1], splits)
 
 
-def rank_by_moments(tiles: Iterable[tuple[Tensor, Tensor, Tensor]], splits: Splits) -> Ranking:
+def rank_by_moments(
+    tiles: Iterable[tuple[Tensor, Tensor, Tensor]], n_features: int, splits: Splits
+) -> Ranking:
     """Rank features by moderated F statistic, given their ``moments``, some neighbouring features after the other."""
-    means, between, variance = [], [], []
+    n_splits, device = len(splits.inside), splits.inside.device
+    means, between, variances = (torch.empty(n_splits, n_features, device=device) for _ in range(3))
+    first = 0
     for mean, class_mean, within in tiles:
-        means.append(mean.float())
-        between.append((splits.counts[..., None] * (class_mean - mean[:, None]) ** 2).sum(1).float())
-        variance.append(within.float())
-    between, variance = torch.cat(between, 1), torch.cat(variance, 1).double()
-    varying = torch.where(variance > 0, variance, torch.nan)
-    common = varying.nanmedian(dim=1, keepdim=True).values.nan_to_num(0.0)
-    # The degrees of freedom between classes are the same for all features.
-    statistic = between / moderate(variance, common, splits)
-    order = torch.sort(statistic, dim=1, descending=True, stable=True).indices
-    evidence = statistic / statistic.amax(1, keepdim=True).clamp(min=1e-30)
+        tile = slice(first, first + mean.shape[1])
+        means[:, tile], variances[:, tile] = mean, within
+        between[:, tile] = (splits.counts[..., None] * (class_mean - mean[:, None]) ** 2).sum(1)
+        first = tile.stop
+    order = torch.empty(n_splits, n_features, dtype=torch.int64, device=device)
+    evidence, common = between, torch.empty(n_splits, 1, dtype=torch.float64, device=device)
+    # Split by split: a sort needs several arrays of the size of what it sorts.
+    for split, alone in enumerate(splits.one_by_one()):
+        variance = variances[[split]].double()
+        varying = torch.where(variance > 0, variance, torch.nan)
+        common[split] = varying.nanmedian().nan_to_num(0.0)
+        # The degrees of freedom between classes are the same for all features.
+        statistic = (between[[split]] / moderate(variance, common[[split]], alone))[0]
+        order[split] = torch.sort(statistic, descending=True, stable=True).indices
+        evidence[split] = statistic / statistic.max().clamp(min=1e-30)
     # What processes share later rests on one ranking, to the last bit.
-    return Ranking(*map(from_first, (order, torch.cat(means, 1), evidence.float(), common)))
+    return Ranking(*map(from_first, (order, means, evidence, common)))

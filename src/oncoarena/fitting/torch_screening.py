@@ -70,7 +70,7 @@ def screen(view: JoinedView, train: LabelledCohort, splits: Splits, n_most: int)
         sums += of_tile[0]
         squares += of_tile[1]
     parts = zip(sums.split(TILE_FEATURES, dim=2), squares.split(TILE_FEATURES, dim=1), strict=True)
-    ranked = rank_by_moments((from_sums(*part, splits) for part in parts), splits)
+    ranked = rank_by_moments((from_sums(*part, splits) for part in parts), n_features, splits)
     spread = (squares[0] / len(train) - (sums[0].sum(0) / len(train)) ** 2).clamp(min=0).sqrt()
 
     best = ranked.order[:, :n_most]

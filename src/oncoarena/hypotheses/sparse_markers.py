@@ -7,11 +7,11 @@ Refuted where gates that keep all features have a lower log loss than gates that
 Sources: nearest shrunken centroids (Tibshirani 2002, doi:10.1073/pnas.082099299) and the attention pooling of
 P-NET (Elmarakeby 2021, doi:10.1038/s41586-021-03922-4), MuAt (Sanjaya 2023, doi:10.1186/s13073-023-01204-4)
 and ATGC (Anaya 2024, doi:10.1038/s41551-023-01120-3). The members are described in
-``oncoarena.fitting.torch_gates``; with a GMT file some weigh gene sets (as P-NET's fixed layer has them) instead of
-features. Each is linear in its view of the features, so the chosen mix is one weight a feature, class and view, and
-a sample's logits are the sum of what its markers contribute. A study that keeps mutations one by one also gets
-attention over each sample's set of them (``oncoarena.fitting.torch_sets``), if it gains more than one standard error
-out of fold: a few mutations may decide by class and place together, which no count of either tells.
+``oncoarena.fitting.torch_attention`` and ``torch_gates``; with a GMT file some weigh gene sets (as P-NET's fixed layer
+has them) instead of features. Each is linear in its view of the features, so the chosen mix is one weight a feature,
+class and view, and a sample's logits are the sum of what its markers contribute. A study that keeps mutations one by
+one also gets attention over each sample's set of them (``oncoarena.fitting.torch_sets``), if it gains more than one
+standard error out of fold: a few mutations may decide by class and place together, which no count of either tells.
 """
 
 import json
@@ -32,15 +32,9 @@ from oncoarena.fitting.gene_sets import match_gene_sets
 from oncoarena.fitting.marker_lists import list_markers
 from oncoarena.fitting.selection import fit_temperature, log_loss, softmax, spread_to_classes
 from oncoarena.fitting.token_rows import token_rows
+from oncoarena.fitting.torch_attention import attention_members, most_attended
 from oncoarena.fitting.torch_evidence import Ranking, Splits, make_splits, rank_features
-from oncoarena.fitting.torch_gates import (
-    LARGE_COHORT,
-    Member,
-    attention_members,
-    gate_members,
-    most_attended,
-    most_kept,
-)
+from oncoarena.fitting.torch_gates import LARGE_COHORT, Member, gate_members, most_kept
 from oncoarena.fitting.torch_screening import screen
 from oncoarena.fitting.torch_sets import BINS, SetReader, join_members, part_sets, set_members
 from oncoarena.fitting.views import JoinedView, fit_joined_views, offered_kinds
@@ -248,14 +242,13 @@ def fit(
         members += sparse_members(config, screened[-1].x(), ranked, splits, n_features)
         screened[-1].let_go()
         view_of += [number] * (len(members) - len(view_of))
-    gene_sets, of_sets = None, torch.zeros(0, len(train.classes), dtype=torch.float64, device=device)
+    gene_sets = None
     if config.gmt:
         genes = [train.blocks[name].features["gene"].to_numpy() for name in views[0].block_names]
         gene_sets = match_gene_sets(config.gmt, np.concatenate(genes))
-        of_sets = torch.zeros(len(gene_sets.names), len(train.classes), dtype=torch.float64, device=device)
         means = np.concatenate([gene_sets.means(x) for _, x in views[0].tiles(train)])
         x = torch.from_numpy(means).to(device)
-        of_means = sparse_members(config, x, rank_features(x, splits), splits, len(of_sets))
+        of_means = sparse_members(config, x, rank_features(x, splits), splits, x.shape[1])
         members += [replace(m, kind=f"gene sets, {m.kind}") for m in of_means]
         # No view of their own: what they give is added to the first one's.
         view_of += [GENE_SETS] * (len(members) - len(view_of))
@@ -283,21 +276,28 @@ def fit(
     final = fit_temperature(np.tensordot(shares, oof, axes=1), labels)
 
     n_features, n_classes = len(views[0].feature_names), len(train.classes)
+    factors = final * shares * sharpness
+
+    def mixed(number: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (m, n_classes) of features ``x`` (n, m), and intercepts, of the chosen members of a view."""
+        weights = torch.zeros(x.shape[1], n_classes, dtype=torch.float64, device=device)
+        intercept = torch.zeros(n_classes, dtype=torch.float64, device=device)
+        for at in np.flatnonzero((shares > 0) & (view_of == number)):
+            columns, of_member, bias = members[at].linear(x)
+            weights[columns] += float(factors[at]) * of_member
+            intercept += float(factors[at]) * bias
+        return weights, intercept
+
     dense = [torch.zeros(n_features, n_classes, dtype=torch.float64, device=device) for _ in views]
     intercept = torch.zeros(n_classes, dtype=torch.float64, device=device)
-    factors = final * shares * sharpness
-    for number in np.unique(view_of[(shares > 0) & (view_of != MUTATIONS)]):
-        looked_at = x if number == GENE_SETS else screened[number].x()
-        for at in np.flatnonzero((shares > 0) & (view_of == number)):
-            columns, weights, bias = members[at].linear(looked_at)
-            factor = float(factors[at])
-            if number == GENE_SETS:
-                of_sets[columns] += factor * weights
-            else:
-                dense[number][screened[number].in_view(columns)] += factor * weights
-            intercept += factor * bias
+    for number in np.unique(view_of[(shares > 0) & (view_of >= 0)]):
+        weights, bias = mixed(number, screened[number].x())
+        dense[number][screened[number].in_view(torch.arange(len(weights), device=device))] = weights
+        intercept += bias
     if gene_sets is not None:
+        of_sets, bias = mixed(GENE_SETS, x)
         dense[0] += torch.from_numpy(gene_sets.membership @ of_sets.cpu().numpy()).to(device)
+        intercept += bias
     chosen = [weights.abs().sum(1).nonzero()[:, 0] for weights in dense]
     state = {"intercept": intercept}
     for number, columns in enumerate(chosen):
@@ -366,7 +366,9 @@ def sparse_members(
         penalties=config.penalties,
         steps=config.head_steps,
     )
-    return [*attention, *gates]
+    # Single precision is what the members bear; half is for what is trained in batches.
+    with torch.autocast(x.device.type, enabled=False):
+        return [*attention, *gates]
 
 
 def over_mean_of_classes(weights: Tensor) -> Tensor:
