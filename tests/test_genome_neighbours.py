@@ -8,13 +8,16 @@ import keras
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
+from sklearn.linear_model import Ridge
 
 from cohorts import toy_cohort, with_values
 from oncoarena.cohort import feature_table
+from oncoarena.errors import NotApplicable
+from oncoarena.fitting import genome_scales
 from oncoarena.fitting.grids import grid_of_features
 from oncoarena.fitting.keras_members import Selection
 from oncoarena.fitting.residual_tracks import ResidualTracks, activations, residual_network
-from oncoarena.fitting.selection import log_loss
+from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
 from oncoarena.fitting.tracks import Track, fit_track, seriate
 from oncoarena.fitting.views import fit_joined_view
 from oncoarena.hypotheses import genome_neighbours, wide_deep
@@ -23,13 +26,16 @@ HEADS = {"penalties": (0.03, 0.003), "deep_units": (3,), "steps": 60, "inner_fol
 SMALL = genome_neighbours.Config(
     **HEADS,
     sigmas=(0.0, 3.0),
+    kept_scales=9,
     views=("zscore",),
     channels=3,
     dilations=(1, 2),
     windows=4,
     end_to_end_samples=10**6,
 )
-END_TO_END = replace(SMALL, end_to_end_samples=1, end_to_end_epochs=3, end_to_end_batch=8)
+END_TO_END = replace(
+    SMALL, end_to_end_samples=1, end_to_end_epochs=3, end_to_end_batch=8, end_to_end_errors=1e6
+)
 
 
 def _local(n_samples, strength, seed, n_features=160, coordinates=("bins",)):
@@ -150,6 +156,63 @@ def test_fit__local_signal_is_found_by_neighbours_and_missed_by_the_wide_model()
     assert not predictor.pseudo_order
 
 
+def test_fit__only_the_scales_that_say_most_of_patients_left_out_get_heads():
+    train, test = _local(60, 0.5, 0), _local(200, 0.5, 1)
+    config = replace(SMALL, sigmas=(0.0, 1.0, 3.0, 30.0))
+    predictor, of_all = _fit(train, replace(config, kept_scales=2)), _fit(train, config)
+    findings = predictor.findings
+    losses = findings["ridge_log_loss_of_scale"]
+    assert losses == of_all.findings["ridge_log_loss_of_scale"]
+    assert set(losses) == set(findings["weight_of_scale"]) == set(of_all.findings["oof_log_loss_of_scale"])
+    kept = sorted(losses, key=losses.get)[:2]
+    assert set(findings["oof_log_loss_of_scale"]) == set(kept)
+    assert all(weight == 0 for name, weight in findings["weight_of_scale"].items() if name not in kept)
+    assert losses["zscore sigma 3"] < losses["zscore sigma 0"] - 0.05
+    gap = log_loss(predictor.predict_proba(test), test.labels) - log_loss(
+        of_all.predict_proba(test), test.labels
+    )
+    assert gap < 0.02
+
+
+def test_fit__many_samples_are_compared_by_some_of_them(monkeypatch):
+    monkeypatch.setattr(genome_scales, "COMPARED_SAMPLES", 40)
+    # No scale but that of the random network, so that it is seen of some samples, then of all.
+    config = replace(SMALL, sigmas=(0.0,), kept_scales=2)
+    train, test = _local(60, 1.0, 0), _local(9, 1.0, 1)
+    predictor = _fit(train, config)
+    assert set(predictor.findings["oof_log_loss_of_scale"]) == {"zscore sigma 0", "random residual network"}
+    _assert_probabilities(predictor.predict_proba(test), 9, 2)
+
+
+def test_compared_samples__a_rare_class_is_all_there(monkeypatch):
+    monkeypatch.setattr(genome_scales, "COMPARED_SAMPLES", 40)
+    labels = np.repeat([0, 1], [95, 5])
+    train = toy_cohort(labels, {"bins": np.zeros((100, 1))}, classes=("a", "b"))
+    rows = genome_scales.compared_samples(train, np.random.default_rng(0))
+    assert len(np.unique(rows)) == 40
+    assert (labels[rows] == 1).sum() == 5
+
+
+def test_ridge_log_loss__is_that_of_a_ridge_fitted_without_each_patient():
+    rng = np.random.default_rng(0)
+    labels = np.arange(18) % 3
+    patients = [f"p{i // 2}" for i in range(18)]
+    x = (rng.normal(size=(18, 30)) + 0.5 * np.eye(3, 30)[labels]).astype(np.float32)
+    train = toy_cohort(labels, {"bins": x}, classes=("a", "b", "c"), patients=patients)
+    targets, size = np.eye(3)[labels], np.square(x).sum()
+    losses = []
+    for penalty in genome_scales.RIDGE_PENALTIES:
+        scores = np.empty((18, 3))
+        for patient in set(patients):
+            own = np.array(patients) == patient
+            ridge = Ridge(alpha=penalty * size).fit(x[~own].astype(float), targets[~own])
+            scores[own] = ridge.predict(x[own]) - targets[~own].mean(axis=0)
+        losses.append(log_loss(softmax(fit_temperature(scores, labels) * scores), labels))
+    assert genome_scales.ridge_log_loss(x, train) == pytest.approx(min(losses), abs=1e-5)
+    with pytest.raises(NotApplicable, match="2 patients"):
+        genome_scales.ridge_log_loss(x[:2], train.take(np.arange(2)))
+
+
 def test_fit__without_signal_stays_at_chance():
     train, test = _local(60, 0.0, 0), _local(400, 0.0, 1)
     probabilities = _fit(train).predict_proba(test)
@@ -170,6 +233,17 @@ def test_fit__end_to_end_network_is_one_more_member_and_out_of_fold():
     assert "end-to-end residual network" in predictor.findings["weight_of_scale"]
     assert sum(predictor.findings["weight_of_scale"].values()) == pytest.approx(1.0)
     assert "end-to-end residual network" not in _fit(_local(24, 1.0, 0)).findings["weight_of_scale"]
+
+
+def test_fit__end_to_end_network_that_falls_behind_on_the_first_fold_is_given_up():
+    train = _local(24, 1.0, 0)
+    # After a single step it knows next to nothing.
+    predictor = _fit(train, replace(END_TO_END, end_to_end_errors=1.0, end_to_end_steps=1))
+    assert "end_to_end" not in predictor.networks
+    assert "end-to-end residual network" not in predictor.findings["oof_log_loss_of_scale"]
+    kept = _fit(train, replace(END_TO_END, end_to_end_steps=1))
+    losses = kept.findings["oof_log_loss_of_scale"]
+    assert losses.pop("end-to-end residual network") > min(losses.values()) + 0.1
 
 
 def test_predict_proba__does_not_depend_on_the_other_samples():

@@ -23,12 +23,13 @@ from oncoarena.fitting.keras_replicas import (
     for_every_device,
     n_replicas,
 )
+from oncoarena.fitting.selection import PROBABILITY_FLOOR, fit_temperature, softmax
 from oncoarena.fitting.tracks import mirrored_places
 from oncoarena.fitting.views import JoinedView
 from oncoarena.mapped import large_array, release, take_rows
 
-# Values of one batch of tracks on the device: 64 MiB of float32.
-BATCH_VALUES = 2**24
+# Values of one layer for a batch of tracks: 4 MiB of float32, and some ten layers are held at once.
+BATCH_VALUES = 2**20
 # Kernel of the first convolution, and of the residual blocks (bins).
 STEM_WIDTH, BLOCK_WIDTH = 7, 3
 # Norm of a variable's gradient at most, in end-to-end training.
@@ -41,7 +42,7 @@ class ResidualConfig(HeadConfig):
 
     channels: int = 16
     """Channels of the residual network."""
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    dilations: tuple[int, ...] = (1, 2, 4, 8)
     """Dilation of each residual block (bins)."""
     max_bins: int = 2048
     """Bins of the residual network; more features than that are averaged by neighbours."""
@@ -51,6 +52,10 @@ class ResidualConfig(HeadConfig):
     """Training samples from which the residual network is trained itself; below, its kernels stay random."""
     end_to_end_epochs: int = 10
     """Passes over the training samples of the end-to-end network."""
+    end_to_end_steps: int = 3000
+    """Steps of its training at most, however many samples there are."""
+    end_to_end_errors: float = 1.0
+    """It is given up where, on the first inner fold, it is worse than the best head by so many standard errors."""
     end_to_end_rate: float = 1e-3
     """Start of its cosine schedule (Adam)."""
     end_to_end_penalty: float = 1e-3
@@ -188,12 +193,15 @@ def train_end_to_end(
     binned: np.ndarray,
     train: LabelledCohort,
     fold: np.ndarray,
+    rival: np.ndarray,
     seed: int,
-) -> tuple[keras.Model, np.ndarray]:
+) -> tuple[keras.Model, np.ndarray] | None:
     """Train the residual network with a softmax layer: for each inner fold, then on the whole training part.
 
-    Parameters: ``binned`` (n_samples, n_bins, n_channels) of ``ResidualTracks.bins``; ``fold`` (n_samples,).
-    Returns the network of the whole training part and out-of-fold logits (n_samples, n_classes).
+    Parameters: ``binned`` (n_samples, n_bins, n_channels) of ``ResidualTracks.bins``; ``fold`` (n_samples,); ``rival``
+    (n_samples, n_classes) out-of-fold logits of what it has to come close to.
+    Returns the network of the whole training part and out-of-fold logits (n_samples, n_classes); None where it falls
+    behind its rival on the first fold (``end_to_end_errors``), and the others were spared.
     """
     n_classes = len(train.classes)
     trunk = residual_network(config, tracks, binned.shape[2], seed)
@@ -206,7 +214,7 @@ def train_end_to_end(
     network = keras.Model(trunk.input, logits)
     targets = np.eye(n_classes, dtype=np.float32)[train.labels]
     batch_size = min(config.end_to_end_batch, np.bincount(fold, minlength=2).min())
-    steps = config.end_to_end_epochs * max(1, len(train) // batch_size)
+    steps = min(config.end_to_end_epochs * max(1, len(train) // batch_size), config.end_to_end_steps)
     schedule = keras.optimizers.schedules.CosineDecay(config.end_to_end_rate, steps)
     loss = {"from_logits": True, "label_smoothing": config.label_smoothing}
     if n_replicas() == 1:
@@ -234,7 +242,18 @@ def train_end_to_end(
         if held_out >= 0:
             rows = np.flatnonzero(fold == held_out)
             oof[rows] = activations(network, tracks, take_rows(binned, rows), config.channels)
+        if held_out == 0:
+            own, best = (calibrated_losses(of[rows], train.labels[rows]) for of in (oof, rival))
+            excess = own - best
+            if excess.mean() > config.end_to_end_errors * excess.std() / np.sqrt(len(rows)):
+                return None
     return network, oof
+
+
+def calibrated_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the log loss of each sample (n_samples,) of logits (n_samples, n_classes), at their best temperature."""
+    truth = softmax(fit_temperature(logits, labels) * logits)[np.arange(len(labels)), labels]
+    return -np.log(np.maximum(truth, PROBABILITY_FLOOR))
 
 
 class _TrackBatches(keras.utils.PyDataset):

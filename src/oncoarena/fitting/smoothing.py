@@ -15,8 +15,8 @@ from oncoarena.fitting.views import JoinedView
 # Places that one step of the convolution smooths together: a product of matrices is five to ten times as fast as a
 # depthwise convolution of one channel.
 STRIDE = 64
-# Values that are brought onto a grid and smoothed at once (16 MiB), of which there are several copies.
-STEP_VALUES = 2**22
+# Values that are brought onto a grid and smoothed at once (4 MiB), of which there are several copies.
+STEP_VALUES = 2**20
 
 
 def smoothing_radius(sigma: float) -> int:

@@ -1,8 +1,9 @@
 """The signal is contiguous along the genome: neighbouring features shift together (domains, arms, compartments).
 
-Refuted where no smoothing scale is better out of fold than scale 0 (``findings``), or where models that do
-not know the order of features do better on the same splits. Blocks with coordinates meet on common bins of the
-genome. Without coordinates the order is a seriation learned on the training part, and ``pseudo_order`` says so.
+Refuted where no smoothing scale is better out of fold than scale 0 (``findings``; all scales are compared by the same
+ridge classifier), or where models that do not know the order of features do better on the same splits. Blocks with
+coordinates meet on common bins of the genome. Without coordinates the order is a seriation learned on the
+training part, and ``pseudo_order`` says so.
 References: Mathios 2021, doi:10.1038/s41467-021-24994-w (fragment ratios along the genome); Dempster 2020,
 random convolutional kernels, doi:10.1007/s10618-020-00701-z; Boley 1998, principal direction divisive
 partitioning, doi:10.1023/A:1009740529316.
@@ -10,7 +11,7 @@ partitioning, doi:10.1023/A:1009740529316.
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import keras
@@ -19,14 +20,16 @@ import numpy as np
 from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.fitting.attributions import mean_gradient, over_mean, split_blocks, view_slope
-from oncoarena.fitting.components import Components, fit_view_components
-from oncoarena.fitting.genome_scales import Scale, describe_scale, name_sum
-from oncoarena.fitting.grids import (
-    Grid,
-    fit_grid,
-    fit_joint_grids,
-    grid_of_features,
+from oncoarena.fitting.components import Components
+from oncoarena.fitting.genome_scales import (
+    Look,
+    Scale,
+    compared_samples,
+    describe_scale,
+    name_sum,
+    ridge_log_loss,
 )
+from oncoarena.fitting.grids import Grid, fit_grid, fit_joint_grids, grid_of_features
 from oncoarena.fitting.keras_attributions import (
     Gradient,
     head_gradient,
@@ -41,6 +44,7 @@ from oncoarena.fitting.residual_tracks import (
     ResidualTracks,
     activation_cohort,
     activations,
+    calibrated_losses,
     residual_network,
     sample_batches,
     train_end_to_end,
@@ -49,6 +53,7 @@ from oncoarena.fitting.selection import softmax
 from oncoarena.fitting.smoothing import SmoothedView
 from oncoarena.fitting.tracks import fit_track
 from oncoarena.fitting.views import JoinedView, View, fit_joined_view, fit_joined_views
+from oncoarena.mapped import take_rows
 
 FRAMEWORK = "tensorflow"
 BLOCKS = "all"
@@ -65,14 +70,16 @@ class Config(ResidualConfig):
     """Channels of the track, see ``oncoarena.fitting.views``."""
     sigmas: tuple[float, ...] = (0.0, 2.0, 4.0, 8.0)
     """Standard deviations of the Gaussian smoothing (features along the order, or bins of the common grid)."""
+    kept_scales: int = 4
+    """Scales that get heads: those of the lowest log loss of a ridge classifier, leaving out patient by patient."""
     joint_sums: int = 2
     """Sums of all blocks with coordinates, smoothed on common bins, at most; of two blocks there are 2."""
-    deep_units: tuple[int, ...] = (16,)
+    deep_units: tuple[int, ...] = ()
     """GELU units, one deep head each, on every scale."""
 
 
 class Predictor:
-    """The grids, the chosen scales with their heads, and the residual network."""
+    """The grids, the chosen scales with their heads, and the residual networks that have weight."""
 
     def __init__(
         self,
@@ -84,7 +91,7 @@ class Predictor:
         coefficients: np.ndarray,
         temperature: float,
         networks: dict[str, keras.Model],
-        activation_view: View,
+        activation_view: View | None,
         findings: dict,
     ):
         """``grids`` are the features in their order, then the sums of blocks; ``bins`` are those of the networks.
@@ -226,7 +233,7 @@ class Predictor:
             network.save(directory / f"{name}.keras")
         parts = {"view": self.views, "grid": [*self.grids, self.tracks.grid]}
         parts |= {"components": [scale.components for scale in self.scales]}
-        parts |= {"activation_view": [self.activation_view]}
+        parts |= {"activation_view": [self.activation_view] if "random" in self.networks else []}
         for name, of_name in parts.items():
             for number, part in enumerate(of_name):
                 np.savez(directory / f"{name}{number}.npz", **part.to_arrays())
@@ -264,7 +271,7 @@ def load(directory: Path) -> Predictor:
         heads["coefficients"],
         float(heads["temperature"]),
         {n: keras.models.load_model(directory / f"{n}.keras", compile=False) for n in about["networks"]},
-        read(View, "activation_view", 1)[0],
+        next(iter(read(View, "activation_view", int("random" in about["networks"]))), None),
         about["findings"],
     )
 
@@ -272,7 +279,7 @@ def load(directory: Path) -> Predictor:
 def fit(
     config: Config, train: LabelledCohort, validation: LabelledCohort | None, *, seed: int, device: str
 ) -> Predictor:
-    """Order the features, smooth them at every scale, train heads on each scale, and choose out of fold.
+    """Order the features, smooth them at every scale, train heads on the best scales, and choose out of fold.
 
     ``validation`` is not used: the number of steps is fixed and the choice is made by inner folds.
     TensorFlow places the work on ``device`` by itself.
@@ -297,41 +304,48 @@ def fit(
             grids.append(grid)
             names.append(f"{name_sum(placed, weights)} ")
     looks = [
-        (f"{kind} {name}sigma {sigma:g}", view, grid, sigma)
+        Look(f"{kind} {name}sigma {sigma:g}", view, grid, sigma)
         for grid, name in enumerate(names)
         for sigma in config.sigmas
         for view, kind in enumerate(config.views[: 1 if grid else None])
     ]
-    scores = np.zeros((len(train), len(looks) + 1, min(len(train), config.max_components)), np.float32)
-    scales: list[Scale] = []
-
-    def add_scale(name: str, view: int, grid: int, sigma: float, seen: SmoothedView | JoinedView, of: Cohort):
-        """Fit the leading components of what a scale sees, and scale them to unit trace."""
-        components = fit_view_components(seen, of, config.max_components, rng)
-        found = components.train_scores
-        variance = np.sum(found**2) / max(len(train), 1)
-        factor = float(1.0 / np.sqrt(variance)) if variance > 0 else 0.0
-        scores[:, len(scales), : found.shape[1]] = found * factor
-        # Scores of the training part are many and no part of the model.
-        components = replace(components, train_scores=found[:0].copy())
-        scales.append(Scale(name, view, grid, sigma, components, factor))
-
-    for name, view, grid, sigma in looks:
-        add_scale(name, view, grid, sigma, SmoothedView(views[view], grids[grid], sigma), train)
+    looks.append(Look(RANDOM, -1, -1, -1.0))
     networks = {"random": residual_network(config, tracks, binned.shape[2], seed)}
-    features = activations(networks["random"], tracks, binned, config.channels)
-    of_network = activation_cohort(train, features)
-    activation_view = fit_joined_view(of_network, "zscore")
-    add_scale(RANDOM, -1, -1, -1.0, activation_view, of_network)
 
+    def see(
+        look: Look, of: LabelledCohort, binned: np.ndarray
+    ) -> tuple[SmoothedView | JoinedView, LabelledCohort]:
+        """Fit what a look sees of training samples, which are also brought ``binned``; return what it is given too."""
+        if look.view >= 0:
+            return SmoothedView(views[look.view], grids[look.grid], look.sigma), of
+        of = activation_cohort(of, activations(networks["random"], tracks, binned, config.channels))
+        return fit_joined_view(of, "zscore"), of
+
+    rows = compared_samples(train, rng)
+    some = (train, binned) if len(rows) == len(train) else (train.take(rows), take_rows(binned, rows))
+    seen_by_some = {look.name: see(look, *some) for look in looks}
+    ridge_losses = {name: ridge_log_loss(seen.transform(of), of) for name, (seen, of) in seen_by_some.items()}
+    best = sorted(ridge_losses, key=ridge_losses.get)[: config.kept_scales]
+    looks = [look for look in looks if look.name in best]
+    scores = np.zeros((len(train), len(looks), min(len(train), config.max_components)), np.float32)
+    scales: list[Scale] = []
+    activation_view = None
+    for number, look in enumerate(looks):
+        seen, of = seen_by_some[look.name] if some[0] is train else see(look, train, binned)
+        scale, own = Scale.fit(look, seen, of, config.max_components, rng)
+        scores[:, number, : own.shape[1]] = own
+        scales.append(scale)
+        activation_view = seen.views[0] if look.view < 0 else activation_view
     n_components = max(1, *(scale.components.basis.shape[1] for scale in scales))
     trained = train_members(scores[:, :, :n_components], train, config, seed)
     oof, is_gated, of_scale = trained.oof_logits, trained.is_deep, trained.view
     if len(train) >= config.end_to_end_samples:
-        networks["end_to_end"], own = train_end_to_end(config, tracks, binned, train, trained.folds[0], seed)
-        own = np.broadcast_to(own, (1, *oof.shape[1:]))
-        oof, is_gated = np.concatenate([oof, own]), np.append(is_gated, True)
-        of_scale = np.append(of_scale, len(scales))
+        rival = min(oof[:, 0], key=lambda logits: calibrated_losses(logits, train.labels).mean())
+        own = train_end_to_end(config, tracks, binned, train, trained.folds[0], rival, seed)
+        if own is not None:
+            networks["end_to_end"] = own[0]
+            oof = np.concatenate([oof, np.broadcast_to(own[1], (1, *oof.shape[1:]))])
+            is_gated, of_scale = np.append(is_gated, True), np.append(of_scale, len(scales))
     chosen = select_members(oof, train, is_gated, config.max_members)
 
     names = [scale.name for scale in scales] + [END_TO_END] * ("end_to_end" in networks)
@@ -340,7 +354,8 @@ def fit(
     findings = {
         "pseudo_order": track.pseudo_order,
         "best_scale": names[int(np.argmax(shares))],
-        "weight_of_scale": dict(zip(names, shares.tolist(), strict=True)),
+        "weight_of_scale": dict.fromkeys(ridge_losses, 0.0) | dict(zip(names, shares.tolist(), strict=True)),
+        "ridge_log_loss_of_scale": ridge_losses,
         "oof_log_loss_of_scale": dict(zip(names, map(float, best), strict=True)),
         "chosen_scales": [
             describe_scale(
@@ -364,7 +379,7 @@ def fit(
     networks["members"] = take_copy(trained.model, copy=0, views=kept)
     if shares[len(scales) :].sum() == 0:
         networks.pop("end_to_end", None)
-    if len(scales) - 1 not in kept:
+    if all(scales[i].view >= 0 for i in kept):
         del networks["random"]
     own = chosen.coefficients[of_scale == len(scales)]
     return Predictor(
@@ -376,6 +391,6 @@ def fit(
         np.append(chosen.coefficients[np.isin(of_scale, kept)], own.sum()),
         chosen.temperature,
         networks,
-        activation_view.views[0],
+        activation_view,
         findings,
     )
