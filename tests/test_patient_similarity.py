@@ -12,8 +12,6 @@ from sklearn.linear_model import Ridge
 from cohorts import planted_values, toy_cohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.kernel_ridge import (
-    deal_landmarks,
-    describe_by_landmarks,
     leave_group_out_log_prior,
     ridge_path,
     sample_weights,
@@ -209,62 +207,6 @@ def test_fit__sum_over_views_predicts_what_it_promised():
     logits = final * np.tensordot(weights * factors, summed, axes=1)
     logits += np.log(np.bincount(train.labels, minlength=3) + 0.5)
     np.testing.assert_allclose(predictor.predict_proba(train), softmax(logits), atol=1e-5)
-
-
-@pytest.mark.parametrize("weighting", ["uniform", "balanced"])
-def test_ridge_path__landmarks_leave_group_out_equals_refits_on_their_features(data, weighting):
-    x, targets, groups = data
-    kernel = gram(x, x[::2], kinds=("rbf",), gamma=0.1)[0]
-    landmarks = describe_by_landmarks(kernel, np.arange(0, 21, 2))
-    weights = sample_weights(targets, weighting)
-    for penalty, (coefficients, constant, scores) in zip(
-        (0.1, 2.0), ridge_path(landmarks, targets, weights, groups, (0.1, 2.0)), strict=True
-    ):
-        whole = Ridge(alpha=penalty).fit(landmarks.features, targets, sample_weight=weights)
-        mean = weights @ targets / weights.sum()
-        np.testing.assert_allclose(
-            kernel @ coefficients - constant + mean, whole.predict(landmarks.features), atol=1e-8
-        )
-        for group in range(9):
-            out = groups == group
-            refit = Ridge(alpha=penalty).fit(
-                landmarks.features[~out], targets[~out], sample_weight=weights[~out]
-            )
-            mean = weights[~out] @ targets[~out] / weights[~out].sum()
-            np.testing.assert_allclose(scores[out], refit.predict(landmarks.features[out]) - mean, atol=1e-8)
-
-
-def test_ridge_path__every_sample_a_landmark_is_the_exact_path(data):
-    x, targets, groups = data
-    kernel = gram(x, x, kinds=("rbf",), gamma=0.1)[0]
-    landmarks = describe_by_landmarks(kernel, np.arange(21))
-    both = [ridge_path(k, targets, np.ones(21), groups, (0.05, 1.0)) for k in (kernel, landmarks)]
-    for exact, approximate in zip(*both, strict=True):
-        np.testing.assert_allclose(
-            kernel @ approximate[0] - approximate[1], kernel @ exact[0] - exact[1], atol=1e-7
-        )
-        np.testing.assert_allclose(approximate[2], exact[2], atol=1e-7)
-
-
-def test_deal_landmarks__a_rare_class_keeps_all_its_samples():
-    labels = np.r_[np.zeros(500, int), np.full(7, 2)]
-    rows = deal_landmarks(labels, 40, np.random.default_rng(0))
-    assert len(rows) == len(set(rows)) == 40
-    assert (np.diff(rows) > 0).all()
-    assert set(np.arange(500, 507)) <= set(rows)
-    assert len(deal_landmarks(labels, 1000, np.random.default_rng(0))) == 507
-
-
-def test_fit__landmarks_predict_like_all_samples_and_are_all_the_model_keeps(tmp_path):
-    train, test = cohort_with_signal(90, seed=1), cohort_with_signal(150, seed=2).without_labels()
-    config = Config(exact_samples=50, landmarks=45)
-    predictor = fitted(train, config)
-    assert predictor.train_values["a"].shape == (45, 40)
-    exact = fitted(train).predict_proba(test)
-    assert np.abs(predictor.predict_proba(test) - exact).mean() < 0.05
-    np.testing.assert_array_equal(predictor.predict_proba(test), fitted(train, config).predict_proba(test))
-    predictor.save(tmp_path)
-    np.testing.assert_array_equal(load(tmp_path).predict_proba(test), predictor.predict_proba(test))
 
 
 def test_fit__counts_of_very_different_totals_are_compared_by_their_shares():

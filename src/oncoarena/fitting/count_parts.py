@@ -18,6 +18,7 @@ from oncoarena.fitting.tiles import tiles
 from oncoarena.fitting.views import offers_shares
 from oncoarena.kernels.min_max import min_max
 from oncoarena.kernels.tanimoto import tanimoto
+from oncoarena.mapped import large_array, release
 
 COUNT_KERNELS = {"set": "tanimoto", "count": "min_max", "proportion": "min_max"}
 """What a block can be seen as, and the similarity of its samples."""
@@ -50,12 +51,13 @@ class CountView:
         without any value lies at the training mean, in a set too: then it is partly a member.
 
         Parameters: ``values`` (n_samples, n_features), NaN where missing; never written to.
-        Returns (n_samples, n_features) float32, finite and not negative.
+        Returns (n_samples, n_features) float32, finite and not negative; a large one is a map of a scratch file.
         """
         filling = (self.mean > 0.5) if self.kind == "set" else self.mean
-        out = np.empty(values.shape, dtype=np.float32)
+        out = large_array(values.shape)
         for rows, x in _seen_as(self.kind, values):
             out[rows] = np.where(np.isnan(x), filling, x) * self.measured
+            release(out)
         out[unmeasured(values)] = self.mean
         return out
 

@@ -8,18 +8,29 @@ import numpy as np
 from oncoarena.cohort import LabelledCohort
 from oncoarena.fitting.count_parts import COUNT_KERNELS, CountPart, CountView, fit_count_view, offered_counts
 from oncoarena.fitting.kernel_parts import Part
-from oncoarena.fitting.kernel_ridge import Landmarks, describe_by_landmarks, ridge_path, sample_weights
-from oncoarena.fitting.shared_factors import SharedFactors, fit_shared_factors
+from oncoarena.fitting.kernel_ridge import (
+    Landmarks,
+    RowKernel,
+    describe_by_landmarks,
+    ridge_path,
+    sample_weights,
+    spread,
+)
+from oncoarena.fitting.shared_factors import fit_shared_factors
+from oncoarena.fitting.tiles import row_tiles
 from oncoarena.fitting.views import View, fit_views, offers_shares
-from oncoarena.kernels.gram import from_linear, gram, median_gamma
+from oncoarena.kernels.gram import from_linear, gram, median_gamma, squared_lengths
+from oncoarena.mapped import large_array, release, take_rows
 
 Source = tuple[str, str, bool]
 """Block, view, and whether its shared factors are taken out."""
 Sums = dict[tuple[str, bool], "KernelSum"]
 """Kernel, and whether shared factors are taken out -> its sum over blocks."""
 
-# A kernel that varies less than this share of its largest value says nothing.
+# A kernel whose samples are closer together than this share of their squared length says nothing.
 CONSTANT_KERNEL = 1e-12
+# Weights that differ by less than this are one: classes of nearly one size are not fitted twice.
+SAME_WEIGHT = 0.01
 
 
 @dataclass(frozen=True)
@@ -52,12 +63,8 @@ class Candidate:
 class KernelSum:
     """A sum of kernels of unit trace, and what each source was multiplied with."""
 
-    kernel: np.ndarray | float = 0.0
-    factors: dict[Source, float] | None = None
-
-    def plus(self, kernel: np.ndarray, source: Source, factor: float) -> "KernelSum":
-        """Add one more."""
-        return KernelSum(self.kernel + kernel, (self.factors or {}) | {source: factor})
+    kernel: np.ndarray | RowKernel
+    factors: dict[Source, float]
 
     def mean(self, compared: np.ndarray | None) -> tuple[dict[Source, float], np.ndarray | Landmarks]:
         """Return the factors and the kernel of the mean, described by landmarks where there are any."""
@@ -65,6 +72,17 @@ class KernelSum:
         kernel = self.kernel / n_summed
         factors = {source: factor / n_summed for source, factor in self.factors.items()}
         return factors, kernel if compared is None else describe_by_landmarks(kernel, compared)
+
+
+def add_to(
+    sums: Sums, key: tuple[str, bool], kernel: np.ndarray | RowKernel, source: Source, factor: float
+) -> None:
+    """Add one more kernel to the sum of that key."""
+    so_far = sums.get(key)
+    if so_far is None:
+        sums[key] = KernelSum(kernel, {source: factor})
+    else:
+        sums[key] = KernelSum(so_far.kernel + kernel, so_far.factors | {source: factor})
 
 
 class CandidateFits:
@@ -87,7 +105,7 @@ class CandidateFits:
         self.sets: set[str] = set()
         """Blocks of 0 and 1."""
         self.prepared: dict[tuple[str, str], np.ndarray] = {}
-        """(block, preparation of the view) -> training samples as ``View.prepare`` gives them."""
+        """(block, preparation of the view) -> the samples compared with, as ``View.prepare`` gives them."""
 
     def __iter__(self) -> Iterator[Candidate]:
         views, count_views = {}, {}
@@ -120,42 +138,61 @@ class CandidateFits:
         for block, views in count_views.items():
             for view in views:
                 part, source = CountPart(block, view), (block, view.kind, False)
-                x = self.prepared[block, view.preparation] = view.prepare(self.train.blocks[block].values)
-                landmarks = x if self.compared is None else x[self.compared]
-                kernel = part.similarities(x, landmarks, self.device)
-                scaled = self._scaled(kernel)
+                compared = self._prepare_compared(block, view)
+                scaled = self._scaled(self._count_kernel(part, compared))
                 if scaled is None:
                     continue
                 self.parts[source] = part
                 name = {"block": block, "view": view.kind, "kernel": part.kernel, "less_factors": False}
-                factor, described = scaled
+                factor, kernel, described = scaled
                 yield from self._fits(name, {source: factor}, described)
                 if view is views[-1]:
                     for key in tuple(own) or ((self.grid.kernels[0], False),):
-                        own[key] = own.get(key, KernelSum()).plus(kernel, source, factor)
+                        add_to(own, key, kernel, source, factor)
 
-    def _scaled(self, kernel: np.ndarray) -> tuple[float, np.ndarray | Landmarks] | None:
-        """Scale a kernel (n, n_compared) in place to unit trace after centring, so that penalties mean the same.
+    def _prepare_compared(self, block: str, view: View | CountView) -> np.ndarray:
+        """The samples compared with, prepared: all training samples, or the landmarks."""
+        key = block, view.preparation
+        if key not in self.prepared:
+            values = self.train.blocks[block].values
+            self.prepared[key] = view.prepare(
+                values if self.compared is None else take_rows(values, self.compared)
+            )
+        return self.prepared[key]
 
-        Returns what it was multiplied with, and the kernel as the fits need it; None for one that says nothing.
+    def _tiles(self, block: str, view: View | CountView) -> Iterator[tuple[slice, np.ndarray]]:
+        """All training samples, prepared, some neighbours after the other."""
+        values = self.train.blocks[block].values
+        for rows in row_tiles(*values.shape):
+            yield rows, view.prepare(np.array(values[rows]))
+            release(values)
+
+    def _scaled(
+        self, kernel: np.ndarray | RowKernel
+    ) -> tuple[float, np.ndarray | RowKernel, np.ndarray | Landmarks] | None:
+        """Scale a kernel (n, n_compared) to unit trace after centring, so that penalties mean the same.
+
+        Returns what it was multiplied with, the kernel, and the same as the fits need it; None for one that says
+        nothing.
         """
-        size = np.abs(kernel).max()
         described = kernel if self.compared is None else describe_by_landmarks(kernel, self.compared)
-        variance = centred_variance(described)
-        if variance <= CONSTANT_KERNEL * size:
+        length, variance = spread(described)
+        if variance <= CONSTANT_KERNEL * length:
             return None
-        kernel /= variance
-        return 1.0 / variance, kernel if self.compared is None else described.over(variance)
+        kernel = kernel / variance
+        if self.compared is None:
+            return 1.0 / variance, kernel, kernel
+        described.divide(variance)
+        return 1.0 / variance, kernel, described
 
     def _of_view(self, block: str, view: View, *sums: Sums) -> Iterator[Candidate]:
         """Candidates of one view of a block, and the same without the factors that its samples share."""
-        key = block, view.preparation
-        if key not in self.prepared:
-            self.prepared[key] = view.prepare(self.train.blocks[block].values)
-        x = self.prepared[key]
+        compared = self._prepare_compared(block, view)
         plain = Part(block, view, 1.0, None, {})
-        landmarks = x if self.compared is None else x[self.compared]
-        (linear,) = gram(landmarks, landmarks, device=self.device, **plain.scaling)
+        (linear,) = gram(compared, compared, device=self.device, **plain.scaling)
+        squares = np.diag(linear)
+        among = linear, squares, squares
+        of_all = among if self.compared is None else self._with_landmarks(plain, compared, squares)
         shared = None
         # The factors of sparse sets are single samples of many members, and fit the sample that is left out.
         if block not in self.sets:
@@ -164,36 +201,58 @@ class CandidateFits:
             source = block, view.kind, factors is not None
             # Sums of what is left are over all blocks: one without factors enters them as it is.
             enters = (False, True) if shared is None else (source[2],)
-            self.parts[source], kernels = self._kernels(plain, factors, linear, x, landmarks)
-            for kind, kernel in zip(self.grid.kernels, kernels, strict=True):
-                scaled = self._scaled(kernel)
+            less = among if factors is None else factors.remove(*among)
+            part = replace(plain, factors=factors, gamma=median_gamma(less[0]), coefficients={})
+            self.parts[source] = part
+            for kind in self.grid.kernels:
+                scaled = self._scaled(self._kernel(less if self.compared is None else of_all, part, kind))
                 if scaled is None:
                     continue
-                factor, described = scaled
+                factor, kernel, described = scaled
                 name = {"block": block, "view": view.kind, "kernel": kind, "less_factors": source[2]}
                 yield from self._fits(name, {source: factor}, described)
                 for total in sums:
                     for is_less in enters:
-                        so_far = total.get((kind, is_less), KernelSum())
-                        total[kind, is_less] = so_far.plus(kernel, source, factor)
+                        add_to(total, (kind, is_less), kernel, source, factor)
 
-    def _kernels(
-        self,
-        plain: Part,
-        factors: SharedFactors | None,
-        linear: np.ndarray,
-        x: np.ndarray,
-        landmarks: np.ndarray,
-    ) -> tuple[Part, Iterator[np.ndarray]]:
-        """Compare all training samples ``x`` with the ``landmarks``: the part, and each kernel in turn."""
-        squares = np.diag(linear)
-        among = linear, squares, squares
-        if factors is not None:
-            among = factors.remove(*among)
-        part = replace(plain, factors=factors, gamma=median_gamma(among[0]), coefficients={})
+    def _with_landmarks(
+        self, plain: Part, landmarks: np.ndarray, squares: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Inner products (n, m) of all training samples with the landmarks, and the squared lengths of both."""
+        n_samples = len(self.train)
+        linear, own_squares = large_array((n_samples, len(landmarks)), np.float64), np.empty(n_samples)
+        for rows, x in self._tiles(plain.block, plain.view):
+            (linear[rows],) = gram(x, landmarks, device=self.device, **plain.scaling)
+            own_squares[rows] = squared_lengths(x, **plain.scaling)
+            release(linear)
+        return linear, own_squares, squares
+
+    def _kernel(
+        self, products: tuple[np.ndarray, np.ndarray, np.ndarray], part: Part, kind: str
+    ) -> np.ndarray | RowKernel:
+        """One kernel of all training samples: with each other, or some rows at a time with the landmarks."""
         if self.compared is None:
-            return part, (from_linear(*among, kind, part.gamma) for kind in self.grid.kernels)
-        return part, part.similarities(x, landmarks, self.grid.kernels, self.device)
+            return from_linear(*products, kind, part.gamma)
+        linear, squares, of_landmarks = products
+
+        def rows_of(rows: np.ndarray | slice) -> np.ndarray:
+            some = (np.array(linear[rows]), squares[rows], of_landmarks)
+            release(linear)
+            return from_linear(
+                *(some if part.factors is None else part.factors.remove(*some)), kind, part.gamma
+            )
+
+        return RowKernel(len(linear), rows_of)
+
+    def _count_kernel(self, part: CountPart, compared: np.ndarray) -> np.ndarray | RowKernel:
+        """The similarity of sets, counts or shares, as ``_kernel``."""
+        if self.compared is None:
+            return part.similarities(compared, compared, self.device)
+        kernel = large_array((len(self.train), len(compared)), np.float64)
+        for rows, x in self._tiles(part.block, part.view):
+            kernel[rows] = part.similarities(x, compared, self.device)
+            release(kernel)
+        return RowKernel(len(kernel), lambda rows: np.array(kernel[rows]))
 
     def _of_sums(self, sums: Sums, view: str) -> Iterator[Candidate]:
         """Candidates of sums over blocks, or over blocks and views, that are none of those before."""
@@ -211,17 +270,14 @@ class CandidateFits:
     ) -> Iterator[Candidate]:
         for weighting in self.grid.class_weights:
             weights = sample_weights(self.targets, weighting)
-            if weighting == "balanced" and "uniform" in self.grid.class_weights and np.ptp(weights) < 1e-12:
+            if (
+                weighting == "balanced"
+                and "uniform" in self.grid.class_weights
+                and np.ptp(weights) < SAME_WEIGHT
+            ):
                 # Classes of one size: the same fit as "uniform".
                 continue
             fits = ridge_path(kernel, self.targets, weights, self.groups, self.grid.penalties)
             for penalty, fitted in zip(self.grid.penalties, fits, strict=True):
                 described = {**name, "penalty": penalty, "class_weights": weighting}
                 yield Candidate(described, sources, *fitted)
-
-
-def centred_variance(kernel: np.ndarray | Landmarks) -> float:
-    """Return the mean squared length of the samples around their mean, in the space of the kernel."""
-    if isinstance(kernel, Landmarks):
-        return float(kernel.features.var(axis=0).sum())
-    return float(np.trace(kernel) / len(kernel) - kernel.mean())

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from oncoarena.fitting.tiles import row_tiles
+from oncoarena.mapped import large_array, release, take_rows
+
 # Directions below this share of the largest eigenvalue are rounding of float32 input.
 RELATIVE_VARIANCE_FLOOR = 1e-9
 # A class weighs as if it had this many more samples, so that an empty one keeps a probability.
@@ -18,27 +21,66 @@ Fit = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
+class RowKernel:
+    """Similarities of many samples to the landmarks, computed for some samples at a time and never all at once."""
+
+    n_samples: int
+    rows: Callable[[np.ndarray | slice], np.ndarray]
+    """Positions of samples -> (their number, m) float64, a fresh array."""
+
+    def __add__(self, other: "RowKernel") -> "RowKernel":
+        return RowKernel(self.n_samples, lambda rows: self.rows(rows) + other.rows(rows))
+
+    def __truediv__(self, divisor: float) -> "RowKernel":
+        return RowKernel(self.n_samples, lambda rows: self.rows(rows) / divisor)
+
+
+@dataclass(frozen=True)
 class Landmarks:
     """Samples described by their similarity to m landmark samples."""
 
     features: np.ndarray
-    """(n_samples, r): their inner products approximate the kernel."""
+    """(n_samples, r): their inner products approximate the kernel; of very many samples a map of a scratch file."""
     from_kernel: np.ndarray
     """(m, r): features of a sample x are kernel(x, landmarks) @ from_kernel."""
 
-    def over(self, factor: float) -> "Landmarks":
-        """Describe by the kernel divided by ``factor``."""
-        root = np.sqrt(factor)
-        return Landmarks(self.features / root, self.from_kernel * root)
+    def divide(self, divisor: float) -> None:
+        """Describe, in place, the kernel divided by ``divisor``."""
+        root = np.sqrt(divisor)
+        np.multiply(self.from_kernel, root, out=self.from_kernel)
+        for rows in row_tiles(*self.features.shape):
+            self.features[rows] /= root
+            release(self.features)
 
 
-def describe_by_landmarks(kernel: np.ndarray, rows: np.ndarray) -> Landmarks:
-    """Turn similarities to landmarks (n_samples, m) into features; landmark j is sample ``rows[j]``."""
-    among = kernel[rows]
+def describe_by_landmarks(kernel: np.ndarray | RowKernel, landmarks: np.ndarray) -> Landmarks:
+    """Turn similarities to landmarks (n_samples, m) into features; landmark j is sample ``landmarks[j]``."""
+    rows_of = kernel.rows if isinstance(kernel, RowKernel) else kernel.__getitem__
+    n_samples = kernel.n_samples if isinstance(kernel, RowKernel) else len(kernel)
+    among = rows_of(landmarks)
     values, vectors = np.linalg.eigh((among + among.T) / 2)
     kept = values > RELATIVE_VARIANCE_FLOOR * max(values[-1], 0.0)
     from_kernel = vectors[:, kept] / np.sqrt(values[kept])
-    return Landmarks(kernel @ from_kernel, from_kernel)
+    features = large_array((n_samples, from_kernel.shape[1]), np.float64)
+    for rows in row_tiles(n_samples, len(landmarks)):
+        np.matmul(rows_of(rows), from_kernel, out=features[rows])
+        release(features)
+    return Landmarks(features, from_kernel)
+
+
+def spread(kernel: np.ndarray | Landmarks) -> tuple[float, float]:
+    """Return the mean squared length of the samples in the space of the kernel: from 0, and from their mean."""
+    if not isinstance(kernel, Landmarks):
+        length = float(np.trace(kernel) / len(kernel))
+        return length, length - float(kernel.mean())
+    squares, total = 0.0, np.zeros(kernel.features.shape[1])
+    for rows in row_tiles(*kernel.features.shape):
+        x = np.array(kernel.features[rows])
+        squares += np.vdot(x, x)
+        total += x.sum(axis=0)
+        release(kernel.features)
+    n_samples = len(kernel.features)
+    return squares / n_samples, squares / n_samples - float(np.square(total / n_samples).sum())
 
 
 def deal_landmarks(labels: np.ndarray, n_landmarks: int, rng: np.random.Generator) -> np.ndarray:
@@ -75,40 +117,61 @@ def ridge_path(
     (n, k), less the weighted mean target that the group did not see.
     """
     total = weights.sum()
-    share = weights / total
     root = np.sqrt(weights)
-    mean = share @ targets
+    mean = weights @ targets / total
     response = root[:, None] * (targets - mean)
     decompose = _decompose_landmarks if isinstance(kernel, Landmarks) else _decompose
-    values, vectors, coefficients_of = decompose(kernel, share, root)
-    rotated = vectors.T @ response
+    path = decompose(kernel, weights / total, root, response)
+    shrinkages = np.array([path.values / (path.values + penalty) for penalty in penalties])
 
-    batches = _groups_by_size(groups)
     group_weight = np.bincount(groups, weights)[groups]
     group_sum = np.zeros((groups.max() + 1, targets.shape[1]))
     np.add.at(group_sum, groups, weights[:, None] * targets)
     unseen_mean = (total * mean - group_sum[groups]) / (total - group_weight)[:, None]
 
-    for penalty in penalties:
-        residual = response - vectors @ (rotated * (values / (values + penalty))[:, None])
-        left_out = np.empty_like(residual)
-        for members in batches:
-            # members (groups of one size, size)
-            basis = vectors[members]
-            hat = (basis * (values / (values + penalty))) @ basis.transpose(0, 2, 1)
-            hat += root[members][:, :, None] * root[members][:, None, :] / total
-            left_out[members] = np.linalg.solve(np.eye(members.shape[1]) - hat, residual[members])
-        scores = targets - left_out / root[:, None] - unseen_mean
-        yield *coefficients_of(rotated / (values + penalty)[:, None]), scores
+    scores = np.empty((len(penalties), *targets.shape))
+    for members in _batches(groups, len(path.values)):
+        # members (groups of one size, size)
+        basis = path.vectors_of(members.ravel())
+        fitted = basis @ (shrinkages[:, None] * path.rotated.T).reshape(-1, len(path.values)).T
+        residuals = response[members] - np.moveaxis(fitted.reshape(*members.shape, len(penalties), -1), 2, 0)
+        left_out = _left_out(basis.reshape(*members.shape, -1), shrinkages, root[members], total, residuals)
+        scores[:, members] = targets[members] - left_out / root[members][:, :, None] - unseen_mean[members]
+    for penalty, of_penalty in zip(penalties, scores, strict=True):
+        yield *path.coefficients_of(path.rotated / (path.values + penalty)[:, None]), of_penalty.copy()
 
 
-Coefficients = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+def _left_out(
+    basis: np.ndarray, shrinkages: np.ndarray, root: np.ndarray, total: float, residuals: np.ndarray
+) -> np.ndarray:
+    """Residuals (n_penalties, n_groups, size, k) of groups of one size once they are left out.
+
+    Parameters: ``basis`` (n_groups, size, r); ``shrinkages`` (n_penalties, r); ``root`` (n_groups, size).
+    """
+    own = root[:, :, None] * root[:, None, :] / total
+    if basis.shape[1] == 1:
+        hats = shrinkages @ np.square(basis[:, 0]).T
+        return residuals / (1.0 - hats[:, :, None, None] - own)
+    across, one = basis.transpose(0, 2, 1), np.eye(basis.shape[1])
+    hats = ((basis * shrinkage) @ across + own for shrinkage in shrinkages)
+    return np.stack([np.linalg.solve(one - hat, of) for hat, of in zip(hats, residuals, strict=True)])
 
 
-def _decompose(
-    kernel: np.ndarray, share: np.ndarray, root: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, Coefficients]:
-    """Eigenvalues and vectors of the weighted, centred kernel; coefficients from rotated / (values + penalty)."""
+@dataclass(frozen=True)
+class _Decomposed:
+    """The weighted, centred kernel by its eigenvalues."""
+
+    values: np.ndarray
+    """(r,) not negative."""
+    vectors_of: Callable[[np.ndarray], np.ndarray]
+    """Positions of samples -> their rows of the eigenvectors, (n, r)."""
+    rotated: np.ndarray
+    """(r, k): eigenvectors.T @ response."""
+    coefficients_of: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+    """rotated / (values + penalty) -> coefficients and constant."""
+
+
+def _decompose(kernel: np.ndarray, share: np.ndarray, root: np.ndarray, response: np.ndarray) -> _Decomposed:
     towards_mean = kernel @ share
     centred = kernel - towards_mean[:, None] - towards_mean[None, :] + share @ towards_mean
     values, vectors = np.linalg.eigh(root[:, None] * centred * root)
@@ -118,32 +181,55 @@ def _decompose(
         coefficients = alpha - share[:, None] * alpha.sum(axis=0)
         return coefficients, towards_mean @ coefficients
 
-    return np.maximum(values, 0.0), vectors, coefficients_of
+    return _Decomposed(np.maximum(values, 0.0), vectors.__getitem__, vectors.T @ response, coefficients_of)
 
 
 def _decompose_landmarks(
-    landmarks: Landmarks, share: np.ndarray, root: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, Coefficients]:
+    landmarks: Landmarks, share: np.ndarray, root: np.ndarray, response: np.ndarray
+) -> _Decomposed:
     """The same for the kernel that the landmarks imply, without its eigenvalues of 0."""
-    towards_mean = share @ landmarks.features
-    weighted = root[:, None] * (landmarks.features - towards_mean)
-    values, right = np.linalg.eigh(weighted.T @ weighted)
+    features = landmarks.features
+    n_samples, n_features = features.shape
+    towards_mean = np.zeros(n_features)
+    for rows in row_tiles(n_samples, n_features):
+        towards_mean += share[rows] @ features[rows]
+        release(features)
+
+    def weighted(rows: np.ndarray | slice) -> np.ndarray:
+        x = (features[rows] if isinstance(rows, slice) else take_rows(features, rows)) - towards_mean
+        release(features)
+        x *= root[rows, None]
+        return x
+
+    moment, along = np.zeros((n_features, n_features)), np.zeros((n_features, response.shape[1]))
+    for rows in row_tiles(n_samples, n_features):
+        x = weighted(rows)
+        moment += x.T @ x
+        along += x.T @ response[rows]
+    values, right = np.linalg.eigh(moment)
     kept = values > RELATIVE_VARIANCE_FLOOR * max(values[-1], 0.0)
     values, right = values[kept], right[:, kept]
+    to_vectors = right / np.sqrt(values)
 
     def coefficients_of(shrunken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         of_features = right @ (np.sqrt(values)[:, None] * shrunken)
         return landmarks.from_kernel @ of_features, towards_mean @ of_features
 
-    return values, weighted @ (right / np.sqrt(values)), coefficients_of
+    return _Decomposed(
+        values, lambda rows: weighted(rows) @ to_vectors, to_vectors.T @ along, coefficients_of
+    )
 
 
-def _groups_by_size(groups: np.ndarray) -> list[np.ndarray]:
-    """Sort the samples of equally large groups into arrays (n_groups, size) of positions."""
+def _batches(groups: np.ndarray, n_values: int) -> Iterator[np.ndarray]:
+    """Sort the samples of equally large groups into arrays (n_groups, size) of positions, of bounded size."""
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(groups))[:-1])
-    sizes = sorted({len(group) for group in members})
-    return [np.stack([group for group in members if len(group) == size]) for size in sizes]
+    for size in sorted({len(group) for group in members}):
+        of_size = np.stack([group for group in members if len(group) == size])
+        # In the order of the samples, which are read from a file where there are very many.
+        of_size = of_size[np.argsort(of_size[:, 0])]
+        for some in row_tiles(len(of_size), size * n_values):
+            yield of_size[some]
 
 
 def sample_weights(targets: np.ndarray, weighting: str) -> np.ndarray:

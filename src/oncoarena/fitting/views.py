@@ -18,7 +18,7 @@ from oncoarena.fitting.describing import (
     unmeasured,
 )
 from oncoarena.fitting.tiles import CACHED_VALUES, row_tiles, spaced_samples, tiles
-from oncoarena.mapped import release, take_rows
+from oncoarena.mapped import large_array, release, take_rows
 
 VIEW_KINDS = ("zscore", "raw", "rank", "share")
 
@@ -90,12 +90,13 @@ class View:
         """Impute, then asinh, rank or share, but leave centring by ``mean`` and scaling by ``factor`` to come.
 
         Parameters: ``values`` (n_samples, n_features), NaN where missing; never written to.
-        Returns (n_samples, n_features) float32, the same for "raw" and "zscore".
+        Returns (n_samples, n_features) float32, the same for "raw" and "zscore"; if large, a map of a scratch file.
         """
-        out = np.empty(values.shape, dtype=np.float32)
+        out = large_array(values.shape)
         totals = _totals(values, self.kind)
         for rows, columns in _tiles(values, self.kind, CACHED_VALUES):
             out[rows, columns] = _prepare(values[rows, columns], self, columns, totals[rows])
+            release(out)
         out[unmeasured(values)] = self.mean
         return out
 
@@ -230,7 +231,7 @@ def _measure(values: np.ndarray, view: View) -> _Spread:
     totals = _totals(values, view.kind)
     low = np.full(n_features, np.inf)
     high = -low
-    for rows, columns in _tiles(values, view.kind):
+    for rows, columns in _tiles(values, view.kind, 8 * CACHED_VALUES):
         x = _prepare(values[rows, columns], view, columns, totals[rows])
         low[columns] = np.minimum(low[columns], x.min(axis=0))
         high[columns] = np.maximum(high[columns], x.max(axis=0))
@@ -369,7 +370,7 @@ def _require_blocks(cohort: Cohort, names: Sequence[str]) -> None:
         raise NotApplicable(f"needs block {', '.join(missing)}; this cohort has {', '.join(cohort.blocks)}")
 
 
-def _tiles(values: np.ndarray, kind: str, n_values: int | None = None) -> Iterator[tuple[slice, slice]]:
+def _tiles(values: np.ndarray, kind: str, n_values: int) -> Iterator[tuple[slice, slice]]:
     """Tiles of whole samples for ranks and shares, else of whole features as long as there are few samples."""
     return tiles(values, kind in ("rank", "share"), n_values)
 

@@ -17,6 +17,7 @@ The model holds the training profiles: share it only where they may be shared.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,12 +28,14 @@ from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.attributions import over_mean
 from oncoarena.fitting.count_parts import CountPart, CountView, read_part
-from oncoarena.fitting.kernel_candidates import CandidateFits, Grid
+from oncoarena.fitting.kernel_candidates import Candidate, CandidateFits, Grid
 from oncoarena.fitting.kernel_parts import Part
 from oncoarena.fitting.kernel_ridge import PRIOR_COUNT, deal_landmarks, leave_group_out_log_prior
 from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
+from oncoarena.fitting.tiles import row_tiles
 from oncoarena.fitting.views import VIEW_KINDS, View
 from oncoarena.kernels.gram import KERNELS
+from oncoarena.mapped import release, take_rows
 
 FRAMEWORK = "numpy"
 BLOCKS = "all"
@@ -120,8 +123,12 @@ class Predictor:
     def _logits(self, cohort: Cohort) -> np.ndarray:
         logits = np.tile(self.intercept, (len(cohort), 1))
         for part in self.parts:
-            prepared = part.view.prepare(self._values(cohort, part))
-            part.add_logits(logits, prepared, self._compared(part), self.device)
+            values, compared = self._values(cohort, part), self._compared(part)
+            for rows in row_tiles(*values.shape):
+                part.add_logits(
+                    logits[rows], part.view.prepare(np.array(values[rows])), compared, self.device
+                )
+                release(values)
         return logits
 
     def _raw(self, logits: np.ndarray) -> np.ndarray:
@@ -204,17 +211,10 @@ def fit(
         compared = deal_landmarks(train.labels, config.landmarks, np.random.default_rng(seed))
     grid = Grid(config.views, config.kernels, config.count_kernels, config.penalties, config.class_weights)
     fits = CandidateFits(grid, train, targets, groups, compared, device)
-    candidates = list(fits)
+    offset = leave_group_out_log_prior(targets, groups)
+    candidates, factors, losses = _score(fits, train.labels, offset, _margin(config, len(patients)))
     if not candidates:
         return Predictor({}, (), log_prior, log_prior, 1.0, (), device)
-    offset = leave_group_out_log_prior(targets, groups)
-    factors = [fit_temperature(c.scores, train.labels, offset) for c in candidates]
-    losses = np.array(
-        [
-            log_loss(softmax(factor * c.scores + offset), train.labels)
-            for factor, c in zip(factors, candidates, strict=True)
-        ]
-    )
     weights = np.exp(-0.5 * len(patients) * (losses - losses.min()))
     weights[weights < config.weight_floor] = 0.0
     weights /= weights.sum()
@@ -233,13 +233,38 @@ def fit(
     chosen = tuple(
         {**candidates[i].name, "weight": float(weights[i]), "log_loss": float(losses[i])} for i in kept
     )
-    rows = slice(None) if compared is None else compared
-    train_values = {part.block: train.blocks[part.block].values[rows] for part in used}
-    kept_copies = {
-        train_key(part.block, part.view): fits.prepared[train_key(part.block, part.view)][rows]
-        for part in used
-    }
+    train_values = {part.block: train.blocks[part.block].values for part in used}
+    if compared is not None:
+        train_values = {block: take_rows(values, compared) for block, values in train_values.items()}
+    keys = [train_key(part.block, part.view) for part in used]
+    kept_copies = {key: fits.prepared[key] for key in keys}
     return Predictor(train_values, used, intercept, log_prior, final, chosen, device, kept_copies)
+
+
+def _margin(config: Config, n_patients: int) -> float:
+    """How far a candidate's log loss may lie above the best one's before its weight falls below the floor."""
+    return 2.0 * np.log(1.0 / config.weight_floor) / n_patients if config.weight_floor > 0 else np.inf
+
+
+def _score(
+    fits: Iterable[Candidate], labels: np.ndarray, offset: np.ndarray, margin: float
+) -> tuple[list[Candidate], np.ndarray, np.ndarray]:
+    """Return the candidates whose log loss is within ``margin`` of the best one's, their temperatures and losses.
+
+    The scores of others are let go as soon as they are behind: there are hundreds of candidates.
+    """
+    scored: list[tuple[Candidate, float, float]] = []
+    best = np.inf
+    for candidate in fits:
+        factor = fit_temperature(candidate.scores, labels, offset)
+        loss = log_loss(softmax(factor * candidate.scores + offset), labels)
+        if loss > best + margin:
+            continue
+        scored.append((candidate, factor, loss))
+        if loss < best:
+            best = loss
+            scored = [kept for kept in scored if kept[2] <= best + margin]
+    return [kept[0] for kept in scored], *np.array([kept[1:] for kept in scored]).reshape(-1, 2).T
 
 
 def _path_taken(config: Config, n_samples: int) -> str:

@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from oncoarena.errors import InputError
+from oncoarena.mapped import release
 
 KERNELS = ("linear", "cosine", "rbf", "arc_cosine", "squared_cosine")
 # 32 MiB of float64 a tile of features: memory stays bounded whatever the number of features.
@@ -89,6 +90,7 @@ def squared_lengths(
         columns = slice(start, start + step)
         tile = _standardise(x[:, columns], columns, centre, scale)
         lengths += np.einsum("ij,ij->i", tile, tile)
+        release(x)
     return lengths
 
 
@@ -131,13 +133,15 @@ def gram_cpu(
         linear += x_tile @ y_tile.T
         x_squares += np.einsum("ij,ij->i", x_tile, x_tile)
         y_squares += np.einsum("ij,ij->i", y_tile, y_tile)
+        release(x)
+        release(y)
     return np.stack([from_linear(linear, x_squares, y_squares, kind, gamma) for kind in kinds])
 
 
 def _standardise(
     values: np.ndarray, columns: slice, centre: np.ndarray | None, scale: np.ndarray | None
 ) -> np.ndarray:
-    tile = values.astype(np.float64)
+    tile = np.array(values, dtype=np.float64)
     if centre is not None:
         tile -= centre[columns]
     if scale is not None:
