@@ -1,13 +1,14 @@
 """Training on a block that is larger than the memory: 100,000 samples x 20,000 features, 8 GB of float32.
 
-    python bench/streaming.py FOLDER [--samples 100000] [--features 20000] [HYPOTHESIS ...]
+    python bench/streaming.py FOLDER [--samples 100000] [--features 20000] [--keep] [HYPOTHESIS ...]
+    python bench/streaming.py FOLDER [--samples 100000] [--features 20000] --write
 
 The block is written by ``store.write_block``, sample by sample, and decoded by ``store.open_block`` to a memory map
 below FOLDER, which needs twice the size of the block and is removed in the end (--keep leaves the block for a next
-call). Each claim trains in a process of its own, with one thread, on all samples but every 50th, which it then
-predicts; it takes its training rows from the map as a split of a cross-validation does. Iterations are cut short
-(``SHORTENED``). Printed are the peak of the resident memory (VmHWM, maps included), seconds, and MB of the training
-part a second of the fit.
+call; once --write has written it, several calls with --keep may use it at the same time). Each claim trains in a
+process of its own, with one thread, on all samples but every 50th, which it then predicts; it takes its training rows
+from the map as a split of a cross-validation does. Iterations are cut short (``SHORTENED``). Printed are the peak of
+the resident memory (VmHWM, maps included), seconds, and MB of the training part a second of the fit.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from oncoarena.specs import load_module
 from oncoarena.training import fit_split
 
 SHORTENED = {
-    "genome_neighbours": {"end_to_end_epochs": 1},
+    "genome_neighbours": {"end_to_end_steps": 100},
     "sparse_markers": {"head_steps": 20, "gate_steps": 5},
 }
 """Fewer passes of what iterates over all samples."""
@@ -89,7 +90,8 @@ def main() -> None:
     parser.add_argument("hypotheses", nargs="*", default=CLAIMS)
     parser.add_argument("--samples", type=int, default=100_000)
     parser.add_argument("--features", type=int, default=20_000)
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="leave the block")
+    parser.add_argument("--write", action="store_true", help="write the block, leave it and train nothing")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_intermixed_args()
     if options.alone:
@@ -102,6 +104,8 @@ def main() -> None:
     try:
         if not (folder / "block/receipt.json").exists():
             write(folder, options.samples, options.features)
+        if options.write:
+            return
         print("| claim | before MB | rows out s | fit s | MB/s | peak MB | predict s | accuracy |")
         print("|---|---|---|---|---|---|---|---|")
         for hypothesis in options.hypotheses:
@@ -113,7 +117,7 @@ def main() -> None:
                 flush=True,
             )
     finally:
-        if not options.keep:
+        if not (options.keep or options.write):
             shutil.rmtree(folder)
 
 
