@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -134,6 +135,11 @@ class Ranking:
     """(n_splits, p) float32: moderated F statistics over the largest one of the split."""
     common: Tensor
     """(n_splits, 1) float64: median within-class variance of the features that vary."""
+
+    @cached_property
+    def first(self) -> Self:
+        """A copy of what split 0 sees, for members that outlive the ranking of all splits."""
+        return type(self)(*(part[:1].clone() for part in (self.order, self.mean, self.evidence, self.common)))
 
 
 def rank_features(x: Tensor, splits: Splits) -> Ranking:

@@ -77,21 +77,21 @@ def principal_coordinates(
     scores = x.new_empty(n_splits, n_samples, min(m, n_samples))
     variances = scores.new_empty(n_splits, scores.shape[2])
 
-    def gate(split: int, tile: Tensor) -> Tensor:
+    def gate(ranked: Ranking, split: int, tile: Tensor) -> Tensor:
         return ranked.evidence[split, tile] ** (power / 2)
 
-    def gated(x: Tensor, split: int, tile: Tensor) -> Tensor:
-        return (x[:, tile] - ranked.mean[split, tile]).mul_(gate(split, tile))
+    def gated(x: Tensor, ranked: Ranking, split: int, tile: Tensor) -> Tensor:
+        return (x[:, tile] - ranked.mean[split, tile]).mul_(gate(ranked, split, tile))
 
     for split in reversed(range(n_splits)):  # the first one's axes are used later
         used = splits.inside[split, :, None]
         if by_features:
-            values_of = gated(x, split, columns[split]).double()
+            values_of = gated(x, ranked, split, columns[split]).double()
             moment = (values_of * used).T @ values_of
         else:
             values_of = torch.zeros(n_samples, n_samples, dtype=torch.float64, device=x.device)
             for tile in columns[split].split(TILE_FEATURES):
-                part = gated(x, split, tile)
+                part = gated(x, ranked, split, tile)
                 values_of += part @ part.T
             moment = values_of * used * used.T
         trace = torch.trace(moment) / used.sum()
@@ -106,13 +106,17 @@ def principal_coordinates(
             inverse = torch.where(alive, values, 1.0).rsqrt() * alive
             back = vectors * inverse * used / root**2
             scores[split] = values_of @ back
-    back = back.float()
+    back, first = back.float(), ranked.first
+    kept = first.order[0, :size]
 
     def lift(x: Tensor, weights: Tensor) -> Tensor:
-        inner, tiles = (back @ weights).double(), columns[0].split(TILE_FEATURES)
+        inner = (back @ weights).double()
         if by_features:
-            return gate(0, columns[0])[:, None] * inner
-        return torch.cat([gate(0, tile)[:, None] * (gated(x, 0, tile).double().T @ inner) for tile in tiles])
+            return gate(first, 0, kept)[:, None] * inner
+        tiles = kept.split(TILE_FEATURES)
+        return torch.cat(
+            [gate(first, 0, tile)[:, None] * (gated(x, first, 0, tile).double().T @ inner) for tile in tiles]
+        )
 
     return scores, variances, lift
 
@@ -179,7 +183,7 @@ def gate_members(
         weights, intercepts = train_heads(scores, variances, splits, strengths, steps)
         logits = torch.stack([scores @ of_penalty for of_penalty in weights.unbind(1)], dim=1)
         oof = splits.out_of_fold((logits + intercepts[:, :, None]).double()).cpu().numpy()
-        columns = ranked.order[0, :size]
+        columns = ranked.first.order[0, :size]
         centre = ranked.mean[0, columns].double()
         kind, settings = ("soft gate", {"power": power}) if power else ("top-k gate", {})
         for number, penalty in enumerate(penalties):

@@ -24,8 +24,8 @@ from oncoarena.mapped import LARGE_BYTES
 class Screened:
     """The features of one view of the training samples that gates may look at, and the evidence for each."""
 
-    ranked: Ranking
-    """``order`` holds positions in ``features``."""
+    ranked: Ranking | None
+    """``order`` holds positions in ``features``; None once members are fitted."""
     n_features: int
     """Of the whole view."""
     spread: Tensor
@@ -41,7 +41,8 @@ class Screened:
         return _whole(self.view, self.train, self.spread.device) if self.held is None else self.held
 
     def let_go(self) -> None:
-        """Forget a large view of all features; ``x`` makes it again."""
+        """Forget what only fitting needs, and a large view of all features, which ``x`` makes again."""
+        self.ranked = None
         if self.features is None and self.held.nbytes > LARGE_BYTES:
             self.held = None
 

@@ -237,10 +237,10 @@ def fit(
     n_most = max(most_kept(*size) or 0, most_attended(*size, config.survivors))
     screened, members, view_of = [], [], []
     for number, view in enumerate(views):
-        screened.append(screen(view, train, splits, n_most))
-        ranked, n_features = screened[-1].ranked, screened[-1].n_features
-        members += sparse_members(config, screened[-1].x(), ranked, splits, n_features)
-        screened[-1].let_go()
+        seen = screen(view, train, splits, n_most)
+        members += sparse_members(config, seen.x(), seen.ranked, splits, seen.n_features)
+        seen.let_go()
+        screened.append(seen)
         view_of += [number] * (len(members) - len(view_of))
     gene_sets = None
     if config.gmt:
