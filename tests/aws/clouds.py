@@ -168,10 +168,10 @@ class Site:
             **changes,
         }
 
-    def keys(self, prefix, suffix=""):
+    def keys(self, prefix):
         """Keys of the results bucket."""
         listed = self.s3.list_objects_v2(Bucket=RESULTS, Prefix=prefix).get("Contents", [])
-        return [item["Key"] for item in listed if item["Key"].endswith(suffix)]
+        return [item["Key"] for item in listed]
 
     def body(self, key):
         return self.s3.get_object(Bucket=RESULTS, Key=key)["Body"].read().decode("latin-1")
