@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import signal
 import time
 
 import pytest
@@ -126,16 +125,3 @@ def test_object_stream__empty_object_is_empty(tmp_path):
     with ObjectStream(str(tmp_path / "empty")) as stream:
         assert stream.read() == b""
         assert stream.finish() == sha256(b"")
-
-
-# From Python 3.12 on a fork beside threads is warned of; that it works here is what is shown.
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_object_stream__forked_process_reads_with_threads_of_its_own(path):
-    with ObjectStream(str(path), chunk_bytes=100) as stream:
-        stream.read()
-    child = os.fork()
-    if not child:
-        signal.alarm(30)  # where the child waits for threads that stayed behind
-        with ObjectStream(str(path), chunk_bytes=100) as stream:
-            os._exit(0 if io.BufferedReader(stream).read() == CONTENT else 1)
-    assert os.waitpid(child, 0)[1] == 0

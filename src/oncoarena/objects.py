@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import fsspec
@@ -24,20 +24,6 @@ OVERLAP_BYTES = 64 << 10
 
 FIRST_PAUSE_S = 0.2
 """A request that fails is made again after this pause, then after twice as long, ..."""
-
-
-READERS = 32
-"""Threads of a process that fetch, at most; each object that is open has one request under way, or none. To start and
-end a thread for each object took as long as reading a small one."""
-
-
-def _start_readers() -> None:
-    global _readers
-    _readers = ThreadPoolExecutor(READERS, thread_name_prefix="oncoarena-reader")
-
-
-_start_readers()
-os.register_at_fork(after_in_child=_start_readers)  # threads do not come along into a forked process
 
 
 @dataclass(frozen=True)
@@ -90,6 +76,7 @@ class ObjectStream(io.RawIOBase):
         self._position = 0
         self._hash, self._n_hashed = hashlib.sha256(), first
         self._chunk, self._chunk_start = b"", 0
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="oncoarena-reader")
         self._next: tuple[int, Future[bytes]] | None = None
 
     def readable(self) -> bool:
@@ -123,7 +110,7 @@ class ObjectStream(io.RawIOBase):
     def fetch_ahead(self) -> None:
         """Ask for the first chunk before the first read."""
         if self._next is None and not self._chunk and self._end:
-            self._next = (0, _readers.submit(self._fetch, 0))
+            self._next = (0, self._pool.submit(self._fetch, 0))
 
     def finish(self) -> str:
         """Fetch what was not and return the SHA-256 of the range's bytes, as ``sha256:<hex>``.
@@ -138,7 +125,7 @@ class ObjectStream(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            self._forget_next()
+            self._pool.shutdown(wait=True, cancel_futures=True)
             if self._file is not None:
                 self._file.close()
         super().close()
@@ -148,18 +135,11 @@ class ObjectStream(io.RawIOBase):
         if self._next is not None and self._next[0] == start:
             chunk = self._next[1].result()
         else:
-            self._forget_next()  # two at once would hash out of order
-            chunk = self._fetch(start)
+            chunk = self._pool.submit(self._fetch, start).result()
         self._chunk, self._chunk_start = chunk, start
         following = start + len(chunk)
         ahead = self._first <= start and following < self._end
-        self._next = (following, _readers.submit(self._fetch, following)) if ahead else None
-
-    def _forget_next(self) -> None:
-        """Let go of the chunk that was asked for; return when no thread works for this object."""
-        if self._next is not None and not self._next[1].cancel():
-            wait([self._next[1]])
-        self._next = None
+        self._next = (following, self._pool.submit(self._fetch, following)) if ahead else None
 
     def _fetch(self, start: int) -> bytes:
         """Fetch one chunk, in the reading thread; what extends the hashed prefix is hashed there too."""
