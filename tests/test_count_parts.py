@@ -1,14 +1,10 @@
 """Blocks of sets, counts and shares in patient_similarity: what they offer, how they are prepared and explained."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from cohorts import toy_cohort
+from cuda_process import in_a_process
 from oncoarena.fitting.count_parts import (
     CountPart,
     CountView,
@@ -235,18 +231,10 @@ def test_fit__says_which_path_it_takes_and_why(config, expected, capsys):
 
 def test_fit__simulated_gpu_gives_the_probabilities_of_the_cpu():
     code = """
-import sys, numpy as np
-sys.path.insert(0, sys.argv[1])
+import numpy as np
 from test_count_parts import ONLY_COUNTS, cohort, fit
 train = cohort(8, 0)
 on_gpu, on_cpu = (fit(ONLY_COUNTS, train, None, seed=0, device=device) for device in ("cuda", "cpu"))
 np.testing.assert_allclose(on_gpu.predict_proba(train), on_cpu.predict_proba(train), atol=1e-5)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent)],
-        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    in_a_process(code, simulator=True)

@@ -1,7 +1,6 @@
 """Kernels: NumPy reference, CPU path and CUDA kernel agree with scikit-learn and with each other."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import pytest
 from scipy.integrate import dblquad
 from sklearn.metrics import pairwise
 
+from cuda_process import in_a_process
 from oncoarena.kernels import gram as gram_module
 from oncoarena.kernels.gram import KERNELS, gram, gram_cpu, gram_reference
 
@@ -130,15 +130,7 @@ print(json.dumps(results))
 def test_gram_cuda__simulated_kernel_equals_the_reference_bit_for_bit_repeatably():
     # (17, 3, 37): more than one block and more than one tile, none of them full.
     shapes = [(1, 1, 1), (17, 3, 37)]
-    done = subprocess.run(
-        [sys.executable, "-c", SIMULATED, json.dumps(shapes)],
-        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for result in json.loads(done.stdout):
+    for result in json.loads(in_a_process(SIMULATED, json.dumps(shapes), simulator=True)):
         # Products are float32: sums of some 40 numbers near 1 carry errors near 1e-6.
         assert result["error"] < 1e-5
         assert result["repeats"]
@@ -162,8 +154,4 @@ found = compiled.type_annotation.typemap
 assert found["part_product"] == types.float32, found
 assert found["product"] == types.float64, found
 """
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    in_a_process(code, simulator=False)

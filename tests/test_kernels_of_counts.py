@@ -1,7 +1,6 @@
 """Similarities of sets and of counts: every path agrees with SciPy and brute force, and is a kernel."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.spatial.distance import cdist
 
+from cuda_process import in_a_process
 from oncoarena.kernels import tanimoto as tanimoto_module
 from oncoarena.kernels.min_max import (
     RUN,
@@ -159,19 +159,6 @@ for n, m, p in json.loads(sys.argv[1]):
     })
 print(json.dumps(results))
 """
-
-
-def in_a_process(code, *arguments, simulator):
-    """Run code with or without numba's CUDA simulator and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1" if simulator else "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_cuda__simulated_kernels_equal_the_references():

@@ -1,6 +1,5 @@
 """The closed form of patient_similarity against refits by brute force, and what it must put up with."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from cohorts import planted_values, toy_cohort
+from cuda_process import in_a_process
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.kernel_ridge import (
     leave_group_out_log_prior,
@@ -331,19 +331,11 @@ def test_predict_proba__refuses_other_features():
 
 def test_fit__simulated_gpu_gives_the_probabilities_of_the_cpu():
     code = """
-import sys, numpy as np
-sys.path.insert(0, sys.argv[1])
+import numpy as np
 from test_patient_similarity import Config, cohort_with_signal, fitted
 train, config = cohort_with_signal(9, 5, n_informative=3), Config(views=("zscore",))
 on_gpu, on_cpu = fitted(train, config, "cuda"), fitted(train, config, "cpu")
 assert on_gpu.device == "cuda"
 np.testing.assert_allclose(on_gpu.predict_proba(train), on_cpu.predict_proba(train), atol=1e-4)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent)],
-        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    in_a_process(code, simulator=True)
