@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.feature_selection import f_classif
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -79,17 +78,6 @@ def test_l2_logistic__chooses_a_weak_penalty_for_a_strong_signal_and_a_strong_on
     )
     sizes = [np.abs(fitted(l2_logistic, c).model.coefficients).sum() for c in (strong, noise)]
     assert sizes[0] > 3 * sizes[1]
-
-
-def test_elastic_net__screens_as_sklearn_orders_f_statistics():
-    rng = np.random.default_rng(0)
-    x, labels = rng.normal(size=(30, 40)), rng.integers(0, 3, size=30)
-    x[:, 7] += labels
-    expected = np.sort(np.argsort(-f_classif(x, labels)[0])[:12])
-    np.testing.assert_array_equal(elastic_net.screen(x, labels, 12), expected)
-    x[:, 3] = 1.0
-    assert 3 not in elastic_net.screen(x, labels, 39)
-    np.testing.assert_array_equal(elastic_net.screen(x, labels, 100), np.arange(40))
 
 
 def test_elastic_net__leaves_most_noise_out_and_finds_the_signal():

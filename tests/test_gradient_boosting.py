@@ -6,7 +6,7 @@ from sklearn.feature_selection import f_classif
 
 from cohorts import planted_values, toy_cohort
 from oncoarena.errors import NotApplicable
-from oncoarena.fitting import boosted_trees
+from oncoarena.fitting import f_screening
 from oncoarena.fitting.boosted_trees import TreeSettings, fit_trees, out_of_fold_logits, screen_features
 from oncoarena.fitting.selection import log_loss, softmax
 from oncoarena.hypotheses import gradient_boosting
@@ -82,7 +82,7 @@ def test_logits__class_without_samples_is_as_likely_as_half_a_sample_where_nothi
 
 
 def test_screen_features__orders_as_sklearn_does_with_missing_values_at_the_mean(monkeypatch):
-    monkeypatch.setattr(boosted_trees, "TILE_VALUES", 200)
+    monkeypatch.setattr(f_screening, "TILE_VALUES", 200)
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, size=40)
     first, second = rng.normal(size=(40, 21)) * 7.0 + 100.0, rng.normal(size=(40, 30))

@@ -289,3 +289,28 @@ def test_fit__one_patient_is_refused():
     train = _cohort({"rna": _shifted(4)[0]}, [0, 1, 0, 1], ("a", "b"), patients=["p"] * 4)
     with pytest.raises(NotApplicable, match="2 patients"):
         wide_deep.fit(SMALL, train, None, seed=0, device="cpu")
+
+
+def test_fit__view_with_and_without_its_shared_factors_is_kept_once(tmp_path):
+    x, labels = _shifted(60, n_features=80, shift=0.6)
+    rng = np.random.default_rng(2)
+    x = x + 3.0 * rng.normal(size=(60, 1)) * rng.choice([-1, 1], size=80)  # one factor moves every feature
+    train = _cohort({"rna": x}, labels)
+    config = replace(SMALL, views=("zscore",), deep_units=(), tree_rounds=0)
+
+    predictor = wide_deep.fit(config, train, None, seed=0, device="cpu")
+    predictor.save(tmp_path)
+
+    assert all(share > 0 for share in predictor.findings["weight_of_view"].values())
+    assert (len(predictor.views), len(predictor.components)) == (1, 2)
+    assert len(list(tmp_path.glob("view*.npz"))) == 1
+    probabilities = predictor.predict_proba(train.without_labels())
+    np.testing.assert_array_equal(
+        wide_deep.load(tmp_path).predict_proba(train.without_labels()), probabilities
+    )
+    explained = predictor.attribute(train.without_labels(), 1)
+    logits = np.log(predictor.predict_raw(train.without_labels()))
+    np.testing.assert_allclose(explained.score, logits[:, 1] - logits.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(
+        explained.baseline + explained.contributions["rna"].sum(axis=1), explained.score, atol=1e-4
+    )

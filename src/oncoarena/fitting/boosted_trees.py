@@ -16,12 +16,11 @@ from oncoarena.attribution import Attribution
 from oncoarena.cohort import Block, Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.attributions import over_mean
+from oncoarena.fitting.f_screening import largest, variance_between
 
 if TYPE_CHECKING:
     import ydf
 
-# 64 MiB of float64 a tile.
-TILE_VALUES = 2**23
 # Samples a batch of predictions.
 PREDICTED_SAMPLES = 8192
 
@@ -199,29 +198,16 @@ def out_of_fold_logits(
 
 
 def screen_features(train: LabelledCohort, rows: np.ndarray, n_kept: int) -> np.ndarray:
-    """Find the features with the largest one-way F statistic, tile by tile, missing values at the mean.
+    """Find the features with the largest one-way F statistic, missing values at the mean.
 
     Parameters: ``rows`` of ``train`` that are seen; ``n_kept`` at least 1.
     Returns (at most n_kept,) columns of the blocks side by side, in rising order; none that does not vary.
     """
-    labels = train.labels[rows]
-    of_class = np.eye(len(train.classes))[labels][:, np.unique(labels)]  # (n_rows, n_present)
-    shares = []
-    for block, _ in _side_by_side(train, tuple(train.blocks)):
-        n_features = block.values.shape[1]
-        step = max(1, TILE_VALUES // len(rows))
-        for start in range(0, n_features, step):
-            x = block.values[:, start : start + step][rows].astype(np.float64)
-            n_found = np.maximum(np.count_nonzero(~np.isnan(x), axis=0), 1)
-            x -= np.nansum(x, axis=0) / n_found
-            np.nan_to_num(x, copy=False)
-            between = ((of_class.T @ x) ** 2 / of_class.sum(axis=0)[:, None]).sum(axis=0)
-            total = (x**2).sum(axis=0)
-            # The share of the variance between classes orders features as F does, and is finite.
-            shares.append(np.divide(between, total, out=np.full(len(total), -1.0), where=total > 0))
-    share = np.concatenate(shares)
-    order = np.argsort(-share, kind="stable")[:n_kept]
-    return np.sort(order[share[order] >= 0])
+    share = np.concatenate(
+        [variance_between(block.values, rows, train.labels[rows]) for block in train.blocks.values()]
+    )
+    kept = largest(share, n_kept)
+    return kept[share[kept] >= 0]
 
 
 def _side_by_side(cohort: Cohort, names: tuple[str, ...]) -> Iterator[tuple[Block, int]]:

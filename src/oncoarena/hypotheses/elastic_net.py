@@ -12,6 +12,7 @@ import numpy as np
 from oncoarena.attribution import Attribution
 from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.fitting.attributions import explain_linear
+from oncoarena.fitting.f_screening import largest, variance_between
 from oncoarena.fitting.logistic import LogisticModel, fit_logistic_path
 from oncoarena.fitting.selection import inner_folds, log_loss
 from oncoarena.fitting.views import JoinedView, fit_joined_view
@@ -91,8 +92,9 @@ def fit(
     out_of_fold = np.zeros((len(sizes), len(config.l1_ratios), len(path), len(train), n_classes))
     for fold in np.unique(folds):
         held_out = folds == fold
+        share = variance_between(x, np.flatnonzero(~held_out), labels[~held_out])
         for i, size in enumerate(sizes):
-            features = screen(x[~held_out], labels[~held_out], size)
+            features = largest(share, size)
             inner, outer = x[~held_out][:, features], x[held_out][:, features]
             for j, l1_ratio in enumerate(config.l1_ratios):
                 models = _fit_path(config, inner, labels[~held_out], n_classes, l1_ratio, path, seed)
@@ -100,7 +102,7 @@ def fit(
                     out_of_fold[i, j, step, held_out] = model.predict_proba(outer)
     losses = np.array([log_loss(p, labels) for p in out_of_fold.reshape(-1, len(train), n_classes)])
     i, j, step = np.unravel_index(losses.argmin(), out_of_fold.shape[:3])
-    features = screen(x, labels, sizes[i])
+    features = largest(variance_between(x, np.arange(len(x)), labels), sizes[i])
     models = _fit_path(config, x[:, features], labels, n_classes, config.l1_ratios[j], path[: step + 1], seed)
     return Predictor(view, features, models[-1])
 
@@ -112,27 +114,6 @@ def unit_variance(view: JoinedView, cohort: Cohort) -> np.ndarray:
     """
     n_varying = sum(np.count_nonzero(block.factor) for block in view.views)
     return view.transform(cohort) * np.float32(np.sqrt(n_varying))
-
-
-def screen(x: np.ndarray, labels: np.ndarray, n_kept: int) -> np.ndarray:
-    """Find the features with the largest one-way F statistic.
-
-    Parameters: ``x`` (n_samples, n_features), ``labels`` (n_samples,), ``n_kept`` at least 1.
-    Returns (at most n_kept,) columns in rising order; ties go to the first.
-    """
-    if x.shape[1] <= n_kept:
-        return np.arange(x.shape[1])
-    between, within = np.zeros(x.shape[1]), np.zeros(x.shape[1])
-    overall = x.mean(axis=0, dtype=np.float64)
-    for label in np.unique(labels):
-        members = x[labels == label]
-        mean = members.mean(axis=0, dtype=np.float64)
-        between += len(members) * (mean - overall) ** 2
-        within += ((members - mean) ** 2).sum(axis=0)
-    # The share of the variance between classes orders features as F does, and is finite.
-    total = between + within
-    share = np.divide(between, total, out=np.zeros_like(total), where=total > 0)
-    return np.sort(np.argsort(-share, kind="stable")[:n_kept])
 
 
 def _fit_path(

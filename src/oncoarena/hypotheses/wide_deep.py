@@ -7,7 +7,6 @@ Reference: Cheng 2016, Wide & Deep Learning, doi:10.1145/2988450.2988454.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +60,7 @@ class Predictor:
     def __init__(
         self,
         views: list[JoinedView],
+        view_of: list[int],
         components: list[Components],
         members: WideDeepMembers,
         coefficients: np.ndarray,
@@ -69,8 +69,12 @@ class Predictor:
         trees: BoostedTrees | None = None,
         tree_coefficient: float = 0.0,
     ):
-        """Coefficients of the members' logits include the ``temperature`` that calibrates them."""
+        """Coefficients of the members' logits include the ``temperature`` that calibrates them.
+
+        ``view_of`` says of which of the ``views`` each of the ``components`` are: one view may have them twice.
+        """
         self.views = views
+        self.view_of = view_of
         self.components = components
         self.members = members
         self.coefficients = coefficients
@@ -98,9 +102,9 @@ class Predictor:
         coefficients = self.coefficients / self.temperature
         gradient = mean_head_gradient(self.members, coefficients, label, at_mean, scores)
         contributions = np.zeros(x[0].shape, np.float32)
-        for number, (values, components) in enumerate(zip(x, self.components, strict=True)):
+        for number, (view, components) in enumerate(zip(self.view_of, self.components, strict=True)):
             of_components = gradient[:, number, : components.basis.shape[1]].T  # (r, n_samples or 1)
-            contributions += values * components.feature_weights(of_components).T.astype(np.float32)
+            contributions += x[view] * components.feature_weights(of_components).T.astype(np.float32)
         is_deep = uses_deep_heads(self.members, self.coefficients)
         heads = Attribution(
             over_mean(self._logits(scores) / self.temperature, label),
@@ -116,14 +120,15 @@ class Predictor:
     def _logits_of(self, cohort: Cohort) -> np.ndarray:
         """Calibrated logits (n_samples, n_classes), some samples after the other."""
         tiles = zip(*(view.tiles(cohort) for view in self.views), strict=True)
-        of_heads = np.concatenate([self._logits(self._scores(x for _, x in views)) for views in tiles])
+        of_heads = np.concatenate([self._logits(self._scores([x for _, x in views])) for views in tiles])
         if self.trees is None:
             return of_heads
         return of_heads + self.tree_coefficient * self.trees.logits(cohort)
 
-    def _scores(self, x: Iterable[np.ndarray]) -> np.ndarray:
-        """Scores (n_samples, n_views, r) of what each view made of the samples, one view at a time."""
-        return stack_scores(list(map(Components.project, self.components, x)), self.members.n_components)
+    def _scores(self, x: list[np.ndarray]) -> np.ndarray:
+        """Scores (n_samples, n_components, r) of samples as each view gives them, (n_samples, n_features)."""
+        projected = [own.project(x[view]) for view, own in zip(self.view_of, self.components, strict=True)]
+        return stack_scores(projected, self.members.n_components)
 
     def _logits(self, scores: np.ndarray) -> np.ndarray:
         """What the heads add to the calibrated logits, (n_samples, n_classes)."""
@@ -133,26 +138,32 @@ class Predictor:
     def save(self, directory: Path) -> None:
         """Write the model into an empty directory."""
         self.members.save(directory / "members.keras")
-        for number, (view, components) in enumerate(zip(self.views, self.components, strict=True)):
+        for number, view in enumerate(self.views):
             np.savez(directory / f"view{number}.npz", **view.to_arrays())
+        for number, components in enumerate(self.components):
             components.save(directory / f"components{number}.npz")
         if self.trees is not None:
             np.savez(directory / "trees.npz", **self.trees.to_arrays())
         of_members = {"coefficients": self.coefficients, "tree_coefficient": self.tree_coefficient}
-        np.savez(directory / "coefficients.npz", **of_members, temperature=self.temperature)
+        others = {"view_of": self.view_of, "temperature": self.temperature}
+        np.savez(directory / "coefficients.npz", **of_members, **others)
         (directory / "findings.json").write_text(json.dumps(self.findings, indent=1))
 
 
 def load(directory: Path) -> Predictor:
     """Read what ``Predictor.save`` wrote."""
-    n_views = len(list(directory.glob("view*.npz")))
     chosen = np.load(directory / "coefficients.npz")
+    view_of = chosen["view_of"].tolist()
     trees = None
     if (directory / "trees.npz").exists():
         trees = BoostedTrees.from_arrays(dict(np.load(directory / "trees.npz")))
     return Predictor(
-        [JoinedView.from_arrays(dict(np.load(directory / f"view{i}.npz"))) for i in range(n_views)],
-        [Components.from_arrays(dict(np.load(directory / f"components{i}.npz"))) for i in range(n_views)],
+        [JoinedView.from_arrays(dict(np.load(directory / f"view{i}.npz"))) for i in range(max(view_of) + 1)],
+        view_of,
+        [
+            Components.from_arrays(dict(np.load(directory / f"components{i}.npz")))
+            for i in range(len(view_of))
+        ],
         keras.models.load_model(directory / "members.keras", compile=False),
         chosen["coefficients"],
         float(chosen["temperature"]),
@@ -174,12 +185,14 @@ def fit(
     views = fit_joined_views(train, kinds)
     rng = np.random.default_rng(seed)
     components = [fit_view_components(view, train, config.max_components, rng) for view in views]
+    view_of = list(range(len(views)))
     if "zscore" in kinds:
         # The same without the few factors (batch, cell composition) that move most of the profile at once.
         at = kinds.index("zscore")
         n_moving = sum(int(np.count_nonzero(view.factor)) for view in views[at].views)
         if rest := without_factors(components[at], n_moving):
-            kinds, views, components = (*kinds, LESS_FACTORS), [*views, views[at]], [*components, rest]
+            kinds, components = (*kinds, LESS_FACTORS), [*components, rest]
+            view_of.append(at)
     trained = train_members(stack_scores([c.train_scores for c in components]), train, config, seed)
     settings = TreeSettings(config.tree_rounds, max_depth=config.tree_depth, n_screened=config.tree_features)
     has_trees = config.tree_rounds > 0 and len(train) * len(train.classes) <= config.max_tree_work
@@ -195,6 +208,7 @@ def fit(
     of_view = np.array([kinds[view] for view in trained.view])
     # Where trees have all the weight a view stays, of no weight.
     kept = np.unique(trained.view[weights > 0]) if weights.any() else np.array([0])
+    kept_views, view_of_kept = np.unique(np.array(view_of)[kept], return_inverse=True)
     findings = {
         "oof_log_loss": chosen.log_loss,
         "deep_gain": chosen.gain,
@@ -205,7 +219,8 @@ def fit(
         "weight_of_view": {v: float(weights[of_view == v].sum()) for v in kinds},
     }
     return Predictor(
-        [views[i] for i in kept],
+        [views[i] for i in kept_views],
+        view_of_kept.tolist(),
         [components[i] for i in kept],
         take_copy(trained.model, copy=0, views=kept),
         coefficients[np.isin(trained.view, kept)],
