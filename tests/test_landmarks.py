@@ -73,11 +73,14 @@ def test_ridge_path__landmarks_leave_group_out_equals_refits_on_their_features(d
             np.testing.assert_allclose(scores[out], refit.predict(landmarks.features[out]) - mean, atol=1e-8)
 
 
-def test_ridge_path__every_sample_a_landmark_is_the_exact_path(data):
+@pytest.mark.parametrize("with_relations", [False, True])
+def test_ridge_path__every_sample_a_landmark_is_the_exact_path(data, with_relations):
     x, targets, groups = data
     kernel = gram(x, x, kinds=("rbf",), gamma=0.1)[0]
     landmarks = describe_by_landmarks(kernel, np.arange(21))
-    both = [ridge_path(k, targets, np.ones(21), groups, (0.05, 1.0)) for k in (kernel, landmarks)]
+    relations = x[:, :2] - x[:, :2].mean(axis=0) if with_relations else None
+    weights = sample_weights(targets, "balanced")
+    both = [ridge_path(k, targets, weights, groups, (0.05, 1.0), relations) for k in (kernel, landmarks)]
     for exact, approximate in zip(*both, strict=True):
         np.testing.assert_allclose(
             kernel @ approximate[0] - approximate[1], kernel @ exact[0] - exact[1], atol=1e-7
@@ -150,10 +153,11 @@ def test_fit__from_a_map_in_small_tiles_is_what_memory_gives(tmp_path, monkeypat
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_fit__candidates_that_are_let_go_early_would_have_had_no_weight(monkeypatch):
+def test_score__candidates_that_are_let_go_early_would_have_had_no_weight(monkeypatch):
     train = cohort_with_signal(90, seed=1, strength=1.0)
     found = fitted(train)
-    monkeypatch.setattr(patient_similarity, "_margin", lambda config, n_patients: np.inf)
+    score = patient_similarity.score
+    monkeypatch.setattr(patient_similarity, "score", lambda *arguments: score(*arguments[:-1], 0.0))
     expected = fitted(train)
-    assert [entry["log_loss"] for entry in found.chosen] == [entry["log_loss"] for entry in expected.chosen]
-    np.testing.assert_allclose(found.predict_proba(train), expected.predict_proba(train), atol=1e-12)
+    for name in ("log_loss", "weight"):
+        np.testing.assert_allclose(*([entry[name] for entry in of.chosen] for of in (found, expected)))

@@ -16,7 +16,7 @@ from oncoarena.fitting.kernel_ridge import (
     ridge_path,
     sample_weights,
 )
-from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
+from oncoarena.fitting.selection import fit_temperature, inner_folds, log_loss, softmax
 from oncoarena.fitting.views import fit_view
 from oncoarena.hypotheses.patient_similarity import Config, fit, load
 from oncoarena.kernels.gram import gram, median_gamma
@@ -60,6 +60,42 @@ def test_ridge_path__leave_group_out_equals_refits_without_the_group(data, kind,
             expected = kernel[np.ix_(out, rest)] @ dual + intercept
             expected -= np.average(targets[rest], axis=0, weights=weights[rest])
             np.testing.assert_allclose(scores[out], expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "balanced"])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_ridge_path__relations_are_columns_whose_coefficients_the_group_has_not_seen(
+    data, weighting, grouped
+):
+    x, targets, groups = data
+    groups = groups if grouped else np.arange(len(x))
+    x = x - x.mean(axis=0)
+    x = np.hstack([x, np.random.default_rng(7).normal(size=(21, 40))])
+    relation = np.linalg.qr(np.column_stack([np.ones(21), x[:, :2]]))[0][:, 1:]
+    x -= relation @ (relation.T @ x)
+    weights = sample_weights(targets, weighting)
+    columns = relation / weights[:, None]  # as many times as a sample counts, as the kernel sees it
+    columns -= np.average(columns, axis=0, weights=weights)
+    penalty = 0.5
+    ((coefficients, constant, scores),) = ridge_path(x @ x.T, targets, weights, groups, (penalty,), relation)
+    whole, _ = with_free_columns(x, columns, targets, weights, penalty)
+    mean = weights @ x / weights.sum()
+    np.testing.assert_allclose(x @ x.T @ coefficients - constant, (x - mean) @ whole, atol=1e-9)
+    for group in np.unique(groups):
+        out, rest = groups == group, groups != group
+        slopes, _ = with_free_columns(x[rest], columns[rest], targets[rest], weights[rest], penalty)
+        expected = (x[out] - np.average(x[rest], axis=0, weights=weights[rest])) @ slopes
+        np.testing.assert_allclose(scores[out], expected, atol=1e-8)
+
+
+def with_free_columns(x, columns, targets, weights, penalty):
+    """Ridge regression with an intercept and columns without penalty, as one least-squares problem."""
+    root = np.sqrt(weights)[:, None]
+    design = np.hstack([x, columns, np.ones((len(x), 1))])
+    shrink = np.sqrt(penalty) * np.eye(x.shape[1], design.shape[1])
+    stacked = np.vstack([root * design, shrink]), np.vstack([root * targets, np.zeros((x.shape[1], 3))])
+    found = np.linalg.lstsq(*stacked, rcond=None)[0]
+    return found[: x.shape[1]], found[x.shape[1] :]
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "balanced"])
@@ -198,12 +234,22 @@ def test_fit__sum_over_views_predicts_what_it_promised():
             ]
             scores.append(np.array(left))
     factors = np.array([fit_temperature(s, train.labels, offset) for s in scores])
-    losses = np.array(
-        [log_loss(softmax(f * s + offset), train.labels) for f, s in zip(factors, scores, strict=True)]
-    )
-    weights = np.exp(-0.5 * 40 * (losses - losses.min()))
-    weights /= weights.sum()
-    final = fit_temperature(np.tensordot(weights * factors, scores, axes=1), train.labels, offset)
+
+    def weights_on(rows, factors):
+        """Weights by the log losses of some samples."""
+        pairs = zip(factors, scores, strict=True)
+        losses = np.array([log_loss(softmax(f * s + offset)[rows], train.labels[rows]) for f, s in pairs])
+        weights = np.exp(-0.5 * len(rows) * (losses - losses.min()))
+        return weights / weights.sum()
+
+    weights = weights_on(np.arange(40), factors)
+    (folds,) = inner_folds(train, 5, 1, seed=0)
+    crossed = np.empty((40, 3))
+    for fold in range(5):
+        seen, held_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        own = np.array([fit_temperature(s[seen], train.labels[seen], offset[seen]) for s in scores])
+        crossed[held_out] = np.tensordot(weights_on(seen, own) * own, np.array(scores)[:, held_out], axes=1)
+    final = fit_temperature(crossed, train.labels, offset)
     logits = final * np.tensordot(weights * factors, summed, axes=1)
     logits += np.log(np.bincount(train.labels, minlength=3) + 0.5)
     np.testing.assert_allclose(predictor.predict_proba(train), softmax(logits), atol=1e-5)

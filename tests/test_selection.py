@@ -13,6 +13,7 @@ from oncoarena.errors import NotApplicable
 from oncoarena.fitting.selection import (
     TEMPERATURE_BOUNDS,
     fit_temperature,
+    fit_temperatures,
     greedy_selection,
     inner_folds,
     log_loss,
@@ -106,6 +107,15 @@ def test_fit_temperature__equals_scipy_minimize(strength, with_offset):
     )
     # The loss is flat at its minimum: scipy, which compares losses, knows the place to about 1e-7.
     assert found == pytest.approx(np.exp(expected.x), rel=1e-5)
+
+
+def test_fit_temperatures__many_at_once_are_as_one_by_one():
+    rng = np.random.default_rng(4)
+    labels, offset = rng.integers(0, 3, size=50), rng.normal(size=(50, 3))
+    strengths = np.array([0.0, 0.01, 1.0, 30.0, -2.0, 1e5])
+    logits = strengths[:, None, None] * (np.eye(3)[labels] + rng.normal(size=(6, 50, 3)))
+    one_by_one = [fit_temperature(of, labels, offset) for of in logits]
+    np.testing.assert_allclose(fit_temperatures(logits, labels, offset), one_by_one, rtol=1e-9)
 
 
 def test_fit_temperature__undoes_a_change_of_scale():

@@ -1,6 +1,6 @@
 """Candidates of a multi-kernel model: every way to see the blocks x kernel x penalty, each fitted in closed form."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,6 +102,8 @@ class CandidateFits:
         self.compared, self.device = compared, device
         self.parts: dict[Source, Part | CountPart] = {}
         """What was seen, without coefficients."""
+        self.relations: dict[tuple[Source, str], np.ndarray | None] = {}
+        """Source without its shared factors, kernel -> see ``SharedFactors.relations``."""
         self.sets: set[str] = set()
         """Blocks of 0 and 1."""
         self.prepared: dict[tuple[str, str], np.ndarray] = {}
@@ -209,6 +211,8 @@ class CandidateFits:
                 if scaled is None:
                     continue
                 factor, kernel, described = scaled
+                if factors is not None:
+                    self.relations[source, kind] = factors.relations(kind, less[1], part.gamma)
                 name = {"block": block, "view": view.kind, "kernel": kind, "less_factors": source[2]}
                 yield from self._fits(name, {source: factor}, described)
                 for total in sums:
@@ -277,7 +281,21 @@ class CandidateFits:
             ):
                 # Classes of one size: the same fit as "uniform".
                 continue
-            fits = ridge_path(kernel, self.targets, weights, self.groups, self.grid.penalties)
+            relations = self._relations(sources, name["kernel"])
+            fits = ridge_path(kernel, self.targets, weights, self.groups, self.grid.penalties, relations)
             for penalty, fitted in zip(self.grid.penalties, fits, strict=True):
                 described = {**name, "penalty": penalty, "class_weights": weighting}
                 yield Candidate(described, sources, *fitted)
+
+    def _relations(self, sources: Iterable[Source], kind: str) -> np.ndarray | None:
+        """Sums of training samples (n_train, q) that are 0 where shared factors are taken out; None without any."""
+        found = [self.relations.get((source, kind)) for source in sources]
+        found = [relations for relations in found if relations is not None]
+        if not found:
+            return None
+        relations = np.hstack(found)
+        if self.compared is None:
+            return relations
+        of_all = np.zeros((len(self.train), relations.shape[1]))
+        of_all[self.compared] = relations
+        return of_all

@@ -14,6 +14,10 @@ from oncoarena.mapped import large_array, release, take_rows
 
 # Directions below this share of the largest eigenvalue are rounding of float32 input.
 RELATIVE_VARIANCE_FLOOR = 1e-9
+# Relations that differ by less than this share of their length are one: a block's views share most of a factor.
+SAME_RELATION = 0.3
+# Columns for relations, at most one for so many samples.
+MOST_RELATIONS = 4
 # A class weighs as if it had this many more samples, so that an empty one keeps a probability.
 PRIOR_COUNT = 0.5
 
@@ -102,6 +106,7 @@ def ridge_path(
     weights: np.ndarray,
     groups: np.ndarray,
     penalties: tuple[float, ...],
+    relations: np.ndarray | None = None,
 ) -> Iterator[Fit]:
     """Solve weighted kernel ridge with a free intercept for each penalty, with leave-group-out scores.
 
@@ -110,8 +115,14 @@ def ridge_path(
     coordinates sqrt(weight) x target, the residuals of a group g that was left out are
     (I - H_gg)^-1 r_g, exactly those of a refit without the group.
 
+    ``relations`` (n, q) are sums of samples that the kernel makes 0, as the amounts of a factor that was taken out of
+    them do. By such a sum the samples that are left tell where the one that was left out lies: where the labels happen
+    to sum to 0 too (a batch with as many of each class as any other) they would also tell its label, however the
+    features look. So the relations are columns without penalty beside the kernel, with coefficients that each group
+    that is left out has not seen; what these columns give is in no score.
+
     Parameters: ``kernel`` (n, n), or landmarks; ``targets`` (n, k); ``weights`` (n,) positive; ``groups`` (n,)
-    group codes from 0; ``penalties`` positive.
+    group codes from 0; ``penalties`` positive; ``relations`` see above.
     Yields for each penalty: coefficients (n, k), or (m, k) of the landmarks; constant (k,): the fitted target of
     a sample x is kernel(x, train) @ coefficients - constant + weighted mean target; leave-group-out scores
     (n, k), less the weighted mean target that the group did not see.
@@ -120,14 +131,20 @@ def ridge_path(
     root = np.sqrt(weights)
     mean = weights @ targets / total
     response = root[:, None] * (targets - mean)
+    free = _free_columns(relations, root)
     decompose = _decompose_landmarks if isinstance(kernel, Landmarks) else _decompose
-    path = decompose(kernel, weights / total, root, response)
+    of_free = free.T @ response
+    path = decompose(kernel, weights / total, root, response - free @ of_free, free)
     shrinkages = np.array([path.values / (path.values + penalty) for penalty in penalties])
 
     group_weight = np.bincount(groups, weights)[groups]
     group_sum = np.zeros((groups.max() + 1, targets.shape[1]))
     np.add.at(group_sum, groups, weights[:, None] * targets)
     unseen_mean = (total * mean - group_sum[groups]) / (total - group_weight)[:, None]
+    # The same of the free columns, whose weighted mean over all samples is 0.
+    free_sum = np.zeros((groups.max() + 1, free.shape[1]))
+    np.add.at(free_sum, groups, root[:, None] * free)
+    free_place = free / root[:, None] + free_sum[groups] / (total - group_weight)[:, None]
 
     scores = np.empty((len(penalties), *targets.shape))
     for members in _batches(groups, len(path.values)):
@@ -135,20 +152,35 @@ def ridge_path(
         basis = path.vectors_of(members.ravel())
         fitted = basis @ (shrinkages[:, None] * path.rotated.T).reshape(-1, len(path.values)).T
         residuals = response[members] - np.moveaxis(fitted.reshape(*members.shape, len(penalties), -1), 2, 0)
-        left_out = _left_out(basis.reshape(*members.shape, -1), shrinkages, root[members], total, residuals)
+        residuals -= free[members] @ of_free
+        unpenalised = np.concatenate([root[members][:, :, None] / np.sqrt(total), free[members]], axis=2)
+        left_out = _left_out(basis.reshape(*members.shape, -1), shrinkages, unpenalised, residuals)
+        unseen_free = of_free - free[members].transpose(0, 2, 1) @ left_out  # (n_penalties, n_groups, q, k)
         scores[:, members] = targets[members] - left_out / root[members][:, :, None] - unseen_mean[members]
+        scores[:, members] -= free_place[members] @ unseen_free
     for penalty, of_penalty in zip(penalties, scores, strict=True):
         yield *path.coefficients_of(path.rotated / (path.values + penalty)[:, None]), of_penalty.copy()
 
 
+def _free_columns(relations: np.ndarray | None, root: np.ndarray) -> np.ndarray:
+    """Orthonormal columns (n, q) that span the relations among samples times ``root``; less the samples' mean."""
+    if relations is None:
+        return np.zeros((len(root), 0))
+    columns = relations / np.linalg.norm(relations, axis=0) / root[:, None]
+    columns -= root[:, None] * (root @ columns) / (root @ root)
+    vectors, lengths, _ = np.linalg.svd(columns, full_matrices=False)
+    n_kept = min(int((lengths > SAME_RELATION).sum()), len(root) // MOST_RELATIONS)
+    return vectors[:, :n_kept]
+
+
 def _left_out(
-    basis: np.ndarray, shrinkages: np.ndarray, root: np.ndarray, total: float, residuals: np.ndarray
+    basis: np.ndarray, shrinkages: np.ndarray, unpenalised: np.ndarray, residuals: np.ndarray
 ) -> np.ndarray:
     """Residuals (n_penalties, n_groups, size, k) of groups of one size once they are left out.
 
-    Parameters: ``basis`` (n_groups, size, r); ``shrinkages`` (n_penalties, r); ``root`` (n_groups, size).
+    Parameters: ``basis`` (n_groups, size, r); ``shrinkages`` (n_penalties, r); ``unpenalised`` (n_groups, size, q).
     """
-    own = root[:, :, None] * root[:, None, :] / total
+    own = unpenalised @ unpenalised.transpose(0, 2, 1)
     if basis.shape[1] == 1:
         hats = shrinkages @ np.square(basis[:, 0]).T
         return residuals / (1.0 - hats[:, :, None, None] - own)
@@ -171,10 +203,16 @@ class _Decomposed:
     """rotated / (values + penalty) -> coefficients and constant."""
 
 
-def _decompose(kernel: np.ndarray, share: np.ndarray, root: np.ndarray, response: np.ndarray) -> _Decomposed:
+def _decompose(
+    kernel: np.ndarray, share: np.ndarray, root: np.ndarray, response: np.ndarray, free: np.ndarray
+) -> _Decomposed:
     towards_mean = kernel @ share
     centred = kernel - towards_mean[:, None] - towards_mean[None, :] + share @ towards_mean
-    values, vectors = np.linalg.eigh(root[:, None] * centred * root)
+    weighted = root[:, None] * centred * root
+    if free.shape[1]:
+        weighted -= free @ (free.T @ weighted)
+        weighted -= (weighted @ free) @ free.T
+    values, vectors = np.linalg.eigh(weighted)
 
     def coefficients_of(shrunken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         alpha = root[:, None] * (vectors @ shrunken)
@@ -185,7 +223,7 @@ def _decompose(kernel: np.ndarray, share: np.ndarray, root: np.ndarray, response
 
 
 def _decompose_landmarks(
-    landmarks: Landmarks, share: np.ndarray, root: np.ndarray, response: np.ndarray
+    landmarks: Landmarks, share: np.ndarray, root: np.ndarray, response: np.ndarray, free: np.ndarray
 ) -> _Decomposed:
     """The same for the kernel that the landmarks imply, without its eigenvalues of 0."""
     features = landmarks.features
@@ -194,11 +232,17 @@ def _decompose_landmarks(
     for rows in row_tiles(n_samples, n_features):
         towards_mean += share[rows] @ features[rows]
         release(features)
+    # The mean has no part in the free columns, as they have none in it.
+    along_free = np.zeros((free.shape[1], n_features))
+    for rows in row_tiles(n_samples, n_features) if free.shape[1] else ():
+        along_free += (free[rows] * root[rows, None]).T @ features[rows]
+        release(features)
 
     def weighted(rows: np.ndarray | slice) -> np.ndarray:
         x = (features[rows] if isinstance(rows, slice) else take_rows(features, rows)) - towards_mean
         release(features)
         x *= root[rows, None]
+        x -= free[rows] @ along_free
         return x
 
     moment, along = np.zeros((n_features, n_features)), np.zeros((n_features, response.shape[1]))

@@ -70,31 +70,43 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, offset: np.ndarray |
     Returns T, at least 0.001 and at most 1000.
     Sources: Guo 2017 (arXiv:1706.04599) for the temperature; Platt 1999 for the smoothed targets.
     """
+    return float(fit_temperatures(np.asarray(logits)[None], labels, offset)[0])
+
+
+def fit_temperatures(logits: np.ndarray, labels: np.ndarray, offset: np.ndarray | None = None) -> np.ndarray:
+    """Fit the factor of each of many logits (n_members, n_samples, n_classes): see ``fit_temperature``.
+
+    Returns (n_members,) float64.
+    """
     logits = np.asarray(logits, dtype=np.float64)
-    n_samples, n_classes = logits.shape
+    n_members, n_samples, n_classes = logits.shape
     fixed = np.zeros(n_classes) if offset is None else np.asarray(offset, dtype=np.float64)
     others = 1.0 / (n_samples + n_classes)
-    truth = logits[np.arange(n_samples), labels]
+    truth = logits[:, np.arange(n_samples), labels]
     # Under the smoothed targets: (n + 1) / (n + k) for the truth, 1 / (n + k) for every other class.
-    wanted = np.sum((1.0 - n_classes * others) * truth + others * logits.sum(axis=1))
-    low, high = TEMPERATURE_BOUNDS
-    factor = 1.0
+    wanted = np.sum((1.0 - n_classes * others) * truth + others * logits.sum(axis=2), axis=1)
+    low, high = (np.full(n_members, bound) for bound in TEMPERATURE_BOUNDS)
+    factors = np.ones(n_members)
+    searched = np.arange(n_members)  # those whose factor is not found yet
     for _ in range(TEMPERATURE_STEPS):
-        probabilities = softmax(factor * logits + fixed)
-        expected = (probabilities * logits).sum(axis=1)
-        slope = expected.sum() - wanted
-        low, high = (low, factor) if slope > 0 else (factor, high)
-        if high <= low * (1.0 + 1e-10):
-            break
-        curvature = np.sum(probabilities * logits**2) - np.sum(expected**2)
-        step = factor - slope / curvature if curvature > 0 else 0.0
+        own, factor = logits[searched], factors[searched]
+        probabilities = softmax(factor[:, None, None] * own + fixed)
+        expected = (probabilities * own).sum(axis=2)
+        slope = expected.sum(axis=1) - wanted[searched]
+        is_high = slope > 0
+        high[searched[is_high]], low[searched[~is_high]] = factor[is_high], factor[~is_high]
+        bottom, top = low[searched], high[searched]
+        curvature = np.sum(probabilities * own**2, axis=(1, 2)) - np.sum(expected**2, axis=1)
+        step = factor - np.divide(slope, curvature, out=factor.copy(), where=curvature > 0)
         # A Newton step that leaves the bracket, or crawls along it, gives way to a halving.
-        inside = low < step < high and max(step / factor, factor / step) < 10.0
-        following = step if inside else np.sqrt(low * high)
-        if abs(following - factor) <= 1e-11 * factor:
+        inside = (bottom < step) & (step < top) & (step < 10.0 * factor) & (factor < 10.0 * step)
+        following = np.where(inside, step, np.sqrt(bottom * top))
+        moves = (top > bottom * (1.0 + 1e-10)) & (np.abs(following - factor) > 1e-11 * factor)
+        factors[searched[moves]] = following[moves]
+        searched = searched[moves]
+        if not len(searched):
             break
-        factor = following
-    return float(factor)
+    return factors
 
 
 def greedy_selection(oof_logits: np.ndarray, labels: np.ndarray, max_members: int) -> np.ndarray:

@@ -17,6 +17,8 @@ LARGEST_SHARE = 4
 # Amounts of a factor have at most this fourth moment (Gaussian 3, a batch of a tenth of the samples 8): one that is
 # a single outlying sample is shared by none, and without it that sample's own left-out score would flatter.
 HEAVIEST_AMOUNTS = 20.0
+# Largest exponent that undoes what the Gaussian kernel makes of a sample's length.
+FAR_OUT = 3.0
 # A residual below this share of the sample's squared length is rounding.
 ROUNDING = 1e-9
 
@@ -41,6 +43,25 @@ class SharedFactors:
         amounts = linear @ self.projection
         left = linear - amounts @ self.amounts.T
         return left, _less(x_squares, amounts), _less(y_squares, self.amounts)
+
+    def relations(self, kind: str, squares: np.ndarray, gamma: float) -> np.ndarray | None:
+        """Return weights (n_compared, r) with which the samples compared, less their factors, sum to 0 in a kernel.
+
+        The amounts of a factor times what is left of the samples sum to 0; what a kernel makes of each sample's length
+        is undone first. So to first order in the inner products, exactly for "linear" and "cosine". None for a kernel
+        that takes a sample for its mirror image, where no such sum is 0.
+
+        Parameters: ``kind`` and ``gamma`` of ``kernels.gram``; ``squares`` (n_compared,) squared lengths of the rest.
+        """
+        if kind == "squared_cosine":
+            return None
+        if kind == "cosine":
+            return self.amounts * np.sqrt(squares)[:, None]
+        if kind == "rbf":
+            # Of a sample far out no more is made than of one a few times as long as others.
+            exponents = gamma * (squares - np.median(squares))
+            return self.amounts * np.exp(np.clip(exponents, -FAR_OUT, FAR_OUT))[:, None]
+        return self.amounts
 
 
 def _less(squares: np.ndarray, amounts: np.ndarray) -> np.ndarray:
@@ -102,3 +123,24 @@ def without_factors(components: Components, n_features: int) -> Components | Non
     if n_factors == 0 or not _are_shared(scores[:, :n_factors]):
         return None
     return Components(components.mean, components.basis[:, n_factors:], scores[:, n_factors:])
+
+
+def beyond_amounts(oof_logits: np.ndarray, amounts: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Take out of out-of-fold logits what the amounts of the samples left out would explain.
+
+    Samples less their factors sum to 0 with the amounts, so that those of the other folds tell one such sum of the
+    samples left out. Where the labels sum to 0 too (batches with as many of each class), a model that knows nothing
+    would seem to know something by it.
+
+    Parameters: ``oof_logits`` (n_members, n_repeats, n_samples, n_classes); ``amounts`` (n_samples, r) of the factors;
+    ``folds`` (n_repeats, n_samples). Returns logits in the same shape.
+    """
+    left = oof_logits.copy()
+    for repeat, fold_of in enumerate(folds):
+        for fold in np.unique(fold_of):
+            held_out = np.flatnonzero(fold_of == fold)
+            directions = np.linalg.qr(amounts[held_out] - amounts[held_out].mean(axis=0))[0]
+            own = oof_logits[:, repeat, held_out]
+            told = np.einsum("sr,msk->mrk", directions, own - own.mean(axis=1, keepdims=True))
+            left[:, repeat, held_out] = own - np.einsum("sr,mrk->msk", directions, told)
+    return left

@@ -9,7 +9,8 @@ arc-cosine and squared-cosine kernels; so are sums over blocks, and over blocks 
 genes) and of counts or shares (mutation spectra) also have kernels of their own, Tanimoto's and min-max, alone and in
 a sum over blocks. Every kernel x penalty x class weighting is a candidate; its exact leave-patient-out scores (Allen's
 PRESS, doi:10.1080/00401706.1974.10489157, in the form for whole groups) give it a temperature and a weight
-exp(-n log loss / 2). Nothing is iterated but a search for one number. Above ``Config.exact_samples`` the samples are
+exp(-n log loss / 2). A last temperature is found where these are crossed over folds of patients. Nothing is iterated
+but searches for one number. Above ``Config.exact_samples`` the samples are
 compared with landmark samples only, and the leave-patient-out scores are exact for that model. Arc-cosine kernel: Cho
 and Saul 2009, NeurIPS 22.
 
@@ -17,7 +18,6 @@ The model holds the training profiles: share it only where they may be shared.
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,10 +28,11 @@ from oncoarena.cohort import Cohort, LabelledCohort
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.attributions import over_mean
 from oncoarena.fitting.count_parts import CountPart, CountView, read_part
-from oncoarena.fitting.kernel_candidates import Candidate, CandidateFits, Grid
+from oncoarena.fitting.kernel_candidates import CandidateFits, Grid
 from oncoarena.fitting.kernel_parts import Part
 from oncoarena.fitting.kernel_ridge import PRIOR_COUNT, deal_landmarks, leave_group_out_log_prior
-from oncoarena.fitting.selection import fit_temperature, log_loss, softmax
+from oncoarena.fitting.kernel_weights import cross_weighted, score, weigh
+from oncoarena.fitting.selection import fit_temperature, inner_folds, softmax
 from oncoarena.fitting.tiles import row_tiles
 from oncoarena.fitting.views import VIEW_KINDS, View
 from oncoarena.kernels.gram import KERNELS
@@ -61,6 +62,8 @@ class Config:
     """Landmark samples of a cohort above ``exact_samples``."""
     weight_floor: float = 1e-3
     """Candidates below this share of the best one's weight are left out."""
+    calibration_folds: int = 5
+    """Folds of patients for the last temperature: each is predicted by candidates that the others weighted."""
 
 
 def train_key(block: str, view: View | CountView) -> tuple[str, str]:
@@ -191,7 +194,8 @@ def fit(
     """Fit every candidate in closed form and combine them by their leave-patient-out log loss.
 
     Parameters: ``train`` the training part; ``validation`` is not needed: nothing is stopped early;
-    ``seed`` draws the landmarks of a large cohort; ``device`` "cpu" or "cuda" computes the similarities.
+    ``seed`` draws the landmarks of a large cohort, and deals the folds for the last temperature;
+    ``device`` "cpu" or "cuda" computes the similarities.
     Returns the predictor. Without a feature that varies it gives the class frequencies.
     Raises NotApplicable without a block, or with fewer than two patients.
     """
@@ -212,15 +216,15 @@ def fit(
     grid = Grid(config.views, config.kernels, config.count_kernels, config.penalties, config.class_weights)
     fits = CandidateFits(grid, train, targets, groups, compared, device)
     offset = leave_group_out_log_prior(targets, groups)
-    candidates, factors, losses = _score(fits, train.labels, offset, _margin(config, len(patients)))
+    candidates, factors, losses = score(fits, train.labels, offset, len(patients), config.weight_floor)
     if not candidates:
         return Predictor({}, (), log_prior, log_prior, 1.0, (), device)
-    weights = np.exp(-0.5 * len(patients) * (losses - losses.min()))
-    weights[weights < config.weight_floor] = 0.0
-    weights /= weights.sum()
+    weights = weigh(losses, len(patients), config.weight_floor)
     kept = sorted(np.flatnonzero(weights), key=lambda i: -weights[i])
-    combined = sum(weights[i] * factors[i] * candidates[i].scores for i in kept)
-    final = fit_temperature(combined, train.labels, offset)
+    (folds,) = inner_folds(train, config.calibration_folds, 1, seed)
+    scores = [candidate.scores for candidate in candidates]
+    crossed = cross_weighted(scores, train.labels, groups, offset, folds, config.weight_floor)
+    final = fit_temperature(crossed, train.labels, offset)
 
     intercept = log_prior.copy()
     for i in kept:
@@ -239,32 +243,6 @@ def fit(
     keys = [train_key(part.block, part.view) for part in used]
     kept_copies = {key: fits.prepared[key] for key in keys}
     return Predictor(train_values, used, intercept, log_prior, final, chosen, device, kept_copies)
-
-
-def _margin(config: Config, n_patients: int) -> float:
-    """How far a candidate's log loss may lie above the best one's before its weight falls below the floor."""
-    return 2.0 * np.log(1.0 / config.weight_floor) / n_patients if config.weight_floor > 0 else np.inf
-
-
-def _score(
-    fits: Iterable[Candidate], labels: np.ndarray, offset: np.ndarray, margin: float
-) -> tuple[list[Candidate], np.ndarray, np.ndarray]:
-    """Return the candidates whose log loss is within ``margin`` of the best one's, their temperatures and losses.
-
-    The scores of others are let go as soon as they are behind: there are hundreds of candidates.
-    """
-    scored: list[tuple[Candidate, float, float]] = []
-    best = np.inf
-    for candidate in fits:
-        factor = fit_temperature(candidate.scores, labels, offset)
-        loss = log_loss(softmax(factor * candidate.scores + offset), labels)
-        if loss > best + margin:
-            continue
-        scored.append((candidate, factor, loss))
-        if loss < best:
-            best = loss
-            scored = [kept for kept in scored if kept[2] <= best + margin]
-    return [kept[0] for kept in scored], *np.array([kept[1:] for kept in scored]).reshape(-1, 2).T
 
 
 def _path_taken(config: Config, n_samples: int) -> str:
