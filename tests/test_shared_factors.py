@@ -8,7 +8,6 @@ from oncoarena.fitting.components import fit_components
 from oncoarena.fitting.kernel_attributions import kernel_contributions
 from oncoarena.fitting.shared_factors import (
     SharedFactors,
-    beyond_amounts,
     count_factors,
     fit_shared_factors,
     without_factors,
@@ -159,22 +158,3 @@ def test_relations__samples_less_their_factors_sum_to_nothing_in_the_kernel(kind
 def test_relations__there_are_none_where_a_sample_is_as_its_mirror_image():
     factors = SharedFactors(np.ones((3, 1)), np.ones((3, 1)))
     assert factors.relations("squared_cosine", np.ones(3), 1.0) is None
-
-
-def test_beyond_amounts__what_follows_them_is_gone_and_all_else_stays():
-    rng = np.random.default_rng(0)
-    amounts = rng.normal(size=(20, 2))
-    folds = np.stack([np.arange(20) % 2, np.arange(20) // 10])
-    kept = rng.normal(size=(3, 2, 20, 4))
-    for repeat, fold in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        rows = np.flatnonzero(folds[repeat] == fold)
-        design = np.column_stack([np.ones(10), amounts[rows]])
-        for member in kept[:, repeat]:
-            found = np.linalg.lstsq(design, member[rows], rcond=None)[0]
-            member[rows] -= amounts[rows] @ found[1:] - (amounts[rows] @ found[1:]).mean(axis=0)
-    told = np.einsum("nr,mrk->mnk", amounts, rng.normal(size=(3, 2, 4)))[:, None]
-    found = beyond_amounts(kept + told, amounts, folds)
-    for repeat, fold in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        rows = np.flatnonzero(folds[repeat] == fold)
-        own = [of[:, repeat, rows] - of[:, repeat, rows].mean(axis=1, keepdims=True) for of in (found, kept)]
-        np.testing.assert_allclose(*own, atol=1e-12)

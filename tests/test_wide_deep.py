@@ -314,20 +314,3 @@ def test_fit__view_with_and_without_its_shared_factors_is_kept_once(tmp_path):
     np.testing.assert_allclose(
         explained.baseline + explained.contributions["rna"].sum(axis=1), explained.score, atol=1e-4
     )
-
-
-def test_fit__batches_with_as_many_of_each_class_make_no_signal():
-    def in_batches(n_samples, seed):
-        batch = np.repeat([-1.0, 1.0], n_samples // 2)[:, None]
-        shift = 2.0 * np.random.default_rng(5).normal(size=(1, 200))
-        noise = np.random.default_rng(seed).normal(size=(n_samples, 200))
-        return _cohort({"rna": noise + batch * shift}, np.arange(n_samples) % 2, ("a", "b"))
-
-    config = wide_deep.Config(tree_rounds=0)
-    test = in_batches(400, 100)
-    excess = []
-    for seed in range(5):
-        probabilities = _probabilities(config, in_batches(40, seed), test)
-        excess.append(log_loss(probabilities, test.labels) - np.log(2))
-    # 0.030 where out-of-fold logits are taken as they are.
-    assert np.mean(excess) < 0.015

@@ -123,24 +123,3 @@ def without_factors(components: Components, n_features: int) -> Components | Non
     if n_factors == 0 or not _are_shared(scores[:, :n_factors]):
         return None
     return Components(components.mean, components.basis[:, n_factors:], scores[:, n_factors:])
-
-
-def beyond_amounts(oof_logits: np.ndarray, amounts: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Take out of out-of-fold logits what the amounts of the samples left out would explain.
-
-    Samples less their factors sum to 0 with the amounts, so that those of the other folds tell one such sum of the
-    samples left out. Where the labels sum to 0 too (batches with as many of each class), a model that knows nothing
-    would seem to know something by it.
-
-    Parameters: ``oof_logits`` (n_members, n_repeats, n_samples, n_classes); ``amounts`` (n_samples, r) of the factors;
-    ``folds`` (n_repeats, n_samples). Returns logits in the same shape.
-    """
-    left = oof_logits.copy()
-    for repeat, fold_of in enumerate(folds):
-        for fold in np.unique(fold_of):
-            held_out = np.flatnonzero(fold_of == fold)
-            directions = np.linalg.qr(amounts[held_out] - amounts[held_out].mean(axis=0))[0]
-            own = oof_logits[:, repeat, held_out]
-            told = np.einsum("sr,msk->mrk", directions, own - own.mean(axis=1, keepdims=True))
-            left[:, repeat, held_out] = own - np.einsum("sr,mrk->msk", directions, told)
-    return left

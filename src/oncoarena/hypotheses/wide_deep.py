@@ -29,7 +29,7 @@ from oncoarena.fitting.keras_members import (
     train_members,
 )
 from oncoarena.fitting.selection import softmax
-from oncoarena.fitting.shared_factors import beyond_amounts, without_factors
+from oncoarena.fitting.shared_factors import without_factors
 from oncoarena.fitting.views import VIEW_KINDS, JoinedView, fit_joined_views, offered_kinds
 
 FRAMEWORK = "tensorflow"
@@ -194,10 +194,6 @@ def fit(
             kinds, components = (*kinds, LESS_FACTORS), [*components, rest]
             view_of.append(at)
     trained = train_members(stack_scores([c.train_scores for c in components]), train, config, seed)
-    if LESS_FACTORS in kinds:
-        amounts = components[at].train_scores[:, : -components[-1].train_scores.shape[1]]
-        of_rest = trained.view == kinds.index(LESS_FACTORS)
-        trained.oof_logits[of_rest] = beyond_amounts(trained.oof_logits[of_rest], amounts, trained.folds)
     settings = TreeSettings(config.tree_rounds, max_depth=config.tree_depth, n_screened=config.tree_features)
     has_trees = config.tree_rounds > 0 and len(train) * len(train.classes) <= config.max_tree_work
     offered = [trained.oof_logits]
