@@ -130,3 +130,11 @@ def untidy_cohort(role: str, block_names: Sequence[str] = ("expression", "covera
         coordinates=block_names[1:] or block_names,
         prefix=f"{role}_",
     )
+
+
+def grouped_samples():
+    """Features (21, 8), one-hot targets of 3 classes, and codes of 9 patients with 1 to 4 samples."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(21, 8))
+    labels = rng.integers(0, 3, size=21)
+    return x, np.eye(3)[labels], np.repeat(np.arange(9), [1, 1, 2, 2, 2, 3, 3, 3, 4])

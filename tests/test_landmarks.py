@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from cohorts import toy_cohort
+from cohorts import grouped_samples, toy_cohort
 from oncoarena import mapped
 from oncoarena.fitting import tiles
 from oncoarena.fitting.kernel_ridge import (
@@ -26,10 +26,7 @@ from test_patient_similarity import cohort_with_signal
 
 @pytest.fixture
 def data():
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=(21, 8))
-    labels = rng.integers(0, 3, size=21)
-    return x, np.eye(3)[labels], np.repeat(np.arange(9), [1, 1, 2, 2, 2, 3, 3, 3, 4])
+    return grouped_samples()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from cohorts import planted_values, toy_cohort
+from cohorts import grouped_samples, planted_values, toy_cohort
 from cuda_process import in_a_process
 from oncoarena.errors import NotApplicable
 from oncoarena.fitting.kernel_ridge import (
@@ -34,10 +34,7 @@ def solve_directly(kernel, targets, weights, penalty):
 
 @pytest.fixture
 def data():
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=(21, 8))
-    labels = rng.integers(0, 3, size=21)
-    return x, np.eye(3)[labels], np.repeat(np.arange(9), [1, 1, 2, 2, 2, 3, 3, 3, 4])
+    return grouped_samples()
 
 
 @pytest.mark.parametrize("kind", ["linear", "rbf", "arc_cosine"])

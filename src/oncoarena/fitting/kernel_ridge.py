@@ -163,7 +163,7 @@ def ridge_path(
 
 
 def _free_columns(relations: np.ndarray | None, root: np.ndarray) -> np.ndarray:
-    """Orthonormal columns (n, q) that span the relations among samples times ``root``; less the samples' mean."""
+    """Orthonormal columns (n, q) that span the relations among the samples times ``root``, and none of ``root``."""
     if relations is None:
         return np.zeros((len(root), 0))
     columns = relations / np.linalg.norm(relations, axis=0) / root[:, None]
