@@ -66,6 +66,33 @@ def test_object_stream__ranges_are_hashed_apart_from_the_header_and_the_overlap(
         assert stream.finish() == sha256(CONTENT[400:700])
 
 
+def test_object_stream__streams_read_in_turn_do_not_share_what_they_read(tmp_path):
+    # The buffers of one are used again by the others, and by those that come later.
+    contents = [os.urandom(100_000 + 7 * number) for number in range(6)]
+    for number, content in enumerate(contents):
+        (tmp_path / str(number)).write_bytes(content)
+    for some in ((0, 1, 2), (3, 4, 5), (2, 3, 0)):
+        streams = [ObjectStream(str(tmp_path / str(number)), chunk_bytes=4096) for number in some]
+        found = [b"" for _ in some]
+        for step in range(60):
+            for place, stream in enumerate(streams):
+                found[place] += stream.read(1 + 701 * (step + place) % 3001)
+        for place, (stream, number) in enumerate(zip(streams, some, strict=True)):
+            found[place] += stream.read()
+            assert found[place] == contents[number]
+            assert stream.finish() == sha256(contents[number])
+            stream.close()
+
+
+def test_object_stream__closed_before_what_it_asked_for_has_come_lets_others_read(tmp_path):
+    (tmp_path / "long").write_bytes(CONTENT * 50)
+    for _ in range(20):
+        with ObjectStream(str(tmp_path / "long"), chunk_bytes=1000) as stream:
+            assert stream.read(10) == CONTENT[:10]
+    with ObjectStream(str(tmp_path / "long"), chunk_bytes=1000) as stream:
+        assert io.BufferedReader(stream).read() == CONTENT * 50
+
+
 def test_open_ahead__object_is_fetched_before_it_is_asked_for_and_once(path):
     with store.open_object(str(path), opened=objects.open_ahead(str(path))) as (stream, raw):
         end = time.monotonic() + 10

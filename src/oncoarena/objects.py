@@ -1,5 +1,6 @@
 """One object, local or remote, read forward once: ranged, ahead of its reader, hashed, retried."""
 
+import functools
 import hashlib
 import io
 import os
@@ -14,6 +15,12 @@ from oncoarena.errors import BadObject, InputError
 CHUNK_BYTES = 8 << 20
 """Bytes of one request: long enough that its latency does not count. Two are in memory, and the first of each object
 that is opened ahead."""
+
+LAID_BY = 4
+"""Buffers of CHUNK_BYTES that a process keeps for the chunks to come, at most."""
+
+READERS = 4
+"""Threads that fetch and hash, of all streams of a process: one is read, a few are opened ahead."""
 
 ATTEMPTS = 6
 HEADER_BYTES = 128 << 10
@@ -75,9 +82,8 @@ class ObjectStream(io.RawIOBase):
         self._end = min(self._hash_end + OVERLAP_BYTES, self.facts.n_bytes)
         self._position = 0
         self._hash, self._n_hashed = hashlib.sha256(), first
-        self._chunk, self._chunk_start = b"", 0
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="oncoarena-reader")
-        self._next: tuple[int, Future[bytes]] | None = None
+        self._chunk, self._chunk_start = memoryview(b""), 0
+        self._next: tuple[int, Future[memoryview]] | None = None
 
     def readable(self) -> bool:
         return True
@@ -103,14 +109,14 @@ class ObjectStream(io.RawIOBase):
             self._load(self._position)
             within = 0
         n_bytes = min(len(buffer), len(self._chunk) - within)
-        buffer[:n_bytes] = memoryview(self._chunk)[within : within + n_bytes]
+        buffer[:n_bytes] = self._chunk[within : within + n_bytes]
         self._position += n_bytes
         return n_bytes
 
     def fetch_ahead(self) -> None:
         """Ask for the first chunk before the first read."""
         if self._next is None and not self._chunk and self._end:
-            self._next = (0, self._pool.submit(self._fetch, 0))
+            self._next = (0, _readers().submit(self._fetch, 0))
 
     def finish(self) -> str:
         """Fetch what was not and return the SHA-256 of the range's bytes, as ``sha256:<hex>``.
@@ -125,7 +131,8 @@ class ObjectStream(io.RawIOBase):
 
     def close(self) -> None:
         if not self.closed:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._drop_next()
+            _lay_by(self._chunk)
             if self._file is not None:
                 self._file.close()
         super().close()
@@ -135,18 +142,28 @@ class ObjectStream(io.RawIOBase):
         if self._next is not None and self._next[0] == start:
             chunk = self._next[1].result()
         else:
-            chunk = self._pool.submit(self._fetch, start).result()
+            self._drop_next()
+            chunk = self._fetch(start)
+        _lay_by(self._chunk)
         self._chunk, self._chunk_start = chunk, start
         following = start + len(chunk)
         ahead = self._first <= start and following < self._end
-        self._next = (following, self._pool.submit(self._fetch, following)) if ahead else None
+        self._next = (following, _readers().submit(self._fetch, following)) if ahead else None
 
-    def _fetch(self, start: int) -> bytes:
+    def _drop_next(self) -> None:
+        """Forget the chunk that was asked for ahead; one that is being fetched is waited for."""
+        if self._next is not None and not self._next[1].cancel() and self._next[1].exception() is None:
+            _lay_by(self._next[1].result())
+        self._next = None
+
+    def _fetch(self, start: int) -> memoryview:
         """Fetch one chunk, in the reading thread; what extends the hashed prefix is hashed there too."""
         length = self._chunk_bytes if start >= self._first else HEADER_BYTES
         stop = min(start + length, self._end)
-        is_local = self._file is not None
-        chunk = _read_file(self._file, start, stop) if is_local else self._request(start, stop)
+        if self._file is not None:
+            chunk = _read_file(self._file, start, stop)
+        else:
+            chunk = memoryview(self._request(start, stop))
         if len(chunk) != stop - start:
             raise BadObject(
                 f"{self.uri}: {len(chunk)} bytes came where {stop - start} were asked for at byte {start}; the object "
@@ -155,7 +172,7 @@ class ObjectStream(io.RawIOBase):
             )
         self.n_fetched += len(chunk)
         if start <= self._n_hashed < stop:
-            self._hash.update(memoryview(chunk)[self._n_hashed - start : self._hash_end - start])
+            self._hash.update(chunk[self._n_hashed - start : self._hash_end - start])
             self._n_hashed = stop
         return chunk
 
@@ -178,6 +195,16 @@ class ObjectStream(io.RawIOBase):
         raise AssertionError("the last attempt returns or raises")
 
 
+@functools.cache
+def _readers_of(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(READERS, thread_name_prefix="oncoarena-reader")
+
+
+def _readers() -> ThreadPoolExecutor:
+    """The threads of this process that fetch and hash; a forked child has its own."""
+    return _readers_of(os.getpid())
+
+
 def open_ahead(uri: str) -> ObjectStream:
     """Open an object that will be read soon: its first chunk is fetched and hashed meanwhile."""
     stream = ObjectStream(uri)
@@ -189,9 +216,30 @@ def _is_local(filesystem: fsspec.AbstractFileSystem) -> bool:
     return "file" in ([filesystem.protocol] if isinstance(filesystem.protocol, str) else filesystem.protocol)
 
 
-def _read_file(file: io.FileIO, start: int, stop: int) -> bytes:
-    pieces = []
-    while start < stop and (piece := os.pread(file.fileno(), stop - start, start)):
-        pieces.append(piece)
-        start += len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _read_file(file: io.FileIO, start: int, stop: int) -> memoryview:
+    """Read a range of a file, less where it ends before, into a buffer that was laid by or a new one."""
+    try:
+        buffer = _laid_by.pop()
+    except IndexError:
+        buffer = bytearray(CHUNK_BYTES)
+    if len(buffer) < stop - start:
+        buffer = bytearray(stop - start)
+    chunk = memoryview(buffer)[: stop - start]
+    file.seek(start)
+    n_read = 0
+    while n_read < len(chunk) and (n_more := file.readinto(chunk[n_read:])):
+        n_read += n_more
+    return chunk[:n_read]
+
+
+_laid_by: list[bytearray] = []
+"""Buffers of chunks that were read, for those to come: the system zeroes every page of a new one, which takes longer
+than to read a file of which it has the pages."""
+
+
+def _lay_by(chunk: memoryview) -> None:
+    """Take the buffer of a chunk that nobody reads any more."""
+    buffer = chunk.obj
+    chunk.release()
+    if isinstance(buffer, bytearray) and len(buffer) == CHUNK_BYTES and len(_laid_by) < LAID_BY:
+        _laid_by.append(buffer)
