@@ -66,7 +66,7 @@ def read_ours(paths: list[Path], target: Path, **keywords) -> None:
 
 def read_with_two(paths: list[Path], target: Path) -> None:
     """Read as a job with two threads does: two workers of a local Dask cluster."""
-    from oncoarena.compute import object_pool
+    from oncoarena.pools import object_pool
 
     with object_pool(2, 8000) as pool:
         read_ours(paths, target, pool=pool)

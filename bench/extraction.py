@@ -25,8 +25,8 @@ import pandas as pd
 
 from oncoarena import store
 from oncoarena.cohort import BlockSpec, feature_table
-from oncoarena.compute import dask_pool, object_pool
 from oncoarena.extraction import extract_shard
+from oncoarena.pools import dask_pool, object_pool
 from oncoarena.simulation.cfdna import simulate_cohort
 from oncoarena.study import AssayPlan, assay_module
 

@@ -14,9 +14,9 @@ import pytest
 import oncoarena
 from object_store import free_port
 from oncoarena import store
-from oncoarena.compute import object_pool
 from oncoarena.errors import InputError
 from oncoarena.extraction import extract_shard
+from oncoarena.pools import object_pool
 from oncoarena.simulation.cfdna import simulate_cohort
 from oncoarena.study import AssayPlan, assay_module
 
@@ -88,7 +88,7 @@ def test_extract_shard__attached_cluster_gives_the_bytes_of_one_process(tmp_path
 
 
 def test_object_pool__scheduler_that_is_not_there_is_one_line(monkeypatch):
-    monkeypatch.setattr("oncoarena.compute.ANSWER_S", 1)
+    monkeypatch.setattr("oncoarena.pools.ANSWER_S", 1)
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(InputError, match=f"{address} does not answer"), object_pool(1, 1000, address):
         pass

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from oncoarena import kept, store
-from oncoarena.compute import object_pool
 from oncoarena.errors import InputError
 from oncoarena.extraction import extract_shard
 from oncoarena.freezing import admitted_samples, freeze_blocks
 from oncoarena.plan import plan_shards
+from oncoarena.pools import object_pool
 from oncoarena.study import AssayPlan, assay_from_dict, assay_module
 
 Options = assay_module("expression").Options

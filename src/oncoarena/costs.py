@@ -183,16 +183,16 @@ def _extraction(
         shards = [{"first": 0, "end": 1, "n_bytes": int(n_bytes.sum())}]
     else:
         shards = deal_shards(n_bytes, study.shard_samples, study.shard_gb, most_shards(study))
-    per_gb = rates.get(assay.name, 0.0) + rates["s3"]
     n_blocks = len(assay.blocks())
     jobs = []
     for shard in shards:
         need = extraction_need(assay, shard, shard["n_bytes"] / 1e6)
         node = prices.cheapest(need)
-        reading = shard["n_bytes"] / 1e9 * per_gb / rates["efficiency"] / need.threads
-        arriving = 8 * shard["n_bytes"] / (1e9 * node.gbps * node.share(need))
         n_objects = shard["end"] - shard["first"]
-        opening = REQUESTS_BEFORE_DATA * n_objects * rates["request"] / need.threads
+        by_byte, by_request = reading_seconds(assay.name, shard["n_bytes"], n_objects, rates)
+        reading = by_byte / rates["efficiency"] / need.threads
+        arriving = 8 * shard["n_bytes"] / (1e9 * node.gbps * node.share(need))
+        opening = by_request / need.threads
         # Before and after: the facts of each object, and what was kept of it, block by block.
         asking = (1 + 2 * n_blocks) * n_objects * rates["request"] / store.QUESTIONS_AT_ONCE
         jobs.append(Job(need, (max(reading + opening, arriving) + asking) / 3600, BY_RATE))
@@ -202,6 +202,15 @@ def _extraction(
         jobs = [Job(need, 0.0, BY_RATE)]
     step = _step(f"extract {assay.name}", 1, jobs, prices, rates, int(n_bytes.sum()), n_gets, n_puts)
     return step, len(jobs)
+
+
+def reading_seconds(
+    assay: str, n_bytes: int, n_objects: int, rates: Mapping[str, float], is_remote: bool = True
+) -> tuple[float, float]:
+    """Return the seconds that one process spends on the bytes of objects, and those that it waits for requests."""
+    per_gb = rates.get(assay, 0.0) + (rates["s3"] if is_remote else 0.0)
+    waiting = REQUESTS_BEFORE_DATA * n_objects * rates["request"] if is_remote else 0.0
+    return n_bytes / 1e9 * per_gb, waiting
 
 
 def _requests(n_bytes: np.ndarray, part_mb: int, n_blocks: int) -> tuple[int, int]:

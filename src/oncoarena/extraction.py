@@ -14,9 +14,9 @@ import pandas as pd
 from oncoarena import kept, provenance, store
 from oncoarena.assays import SampleFeatures
 from oncoarena.cohort import FEATURE_COLUMNS, feature_table
-from oncoarena.compute import ObjectJob, Pool, run_serially
 from oncoarena.errors import Faults, InputError
 from oncoarena.objects import ObjectStream, object_facts, open_ahead
+from oncoarena.pools import ObjectJob, Pool, run_serially
 from oncoarena.progress import Progress
 from oncoarena.study import AssayPlan, assay_module
 
@@ -196,7 +196,7 @@ def _read_objects(
         functools.partial(_plan_parts, plan), uris, [sizes[sample_id] for sample_id in todo]
     )
     jobs = [
-        _job(plan, annotation, sample_id, uri, own, folder, keys[sample_id])
+        _job(plan, annotation, sample_id, uri, own, folder, keys[sample_id], sizes[sample_id])
         for sample_id, uri, own in zip(todo, uris, parts, strict=True)
     ]
     progress = progress or Progress()
@@ -219,12 +219,13 @@ def _job(
     parts: list[Any] | Exception,
     folder: str,
     key: str,
+    n_bytes: int,
 ) -> ObjectJob:
     if isinstance(parts, Exception):
         return ObjectJob((parts,), _fail, _first, _same)
     if len(parts) <= 1:
         read = functools.partial(_read_whole, plan, annotation, sample_id, uri, folder, key)
-        return ObjectJob((None,), read, _first, _same, functools.partial(open_ahead, uri))
+        return ObjectJob((None,), read, _first, _same, functools.partial(open_ahead, uri), n_bytes)
     return ObjectJob(
         tuple(parts),
         functools.partial(_read_part, plan, annotation, sample_id, uri),
@@ -324,7 +325,7 @@ def _write_kept(plan, uri, name, folder, good, origin, inputs) -> None:
             some = items[first : first + n_rows]
             keys = [item["key"] for item in some]
             # Threads hide the latency of a remote store; on a local disk they only wait for each other.
-            found = store.at_once(read, keys) if store.is_remote(folder) else map(read, keys)
+            found = store.at_once(read, keys, some) if store.is_remote(folder) else map(read, keys, some)
             for item, values in zip(some, found, strict=True):
                 if isinstance(values, Exception):
                     raise values

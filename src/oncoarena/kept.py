@@ -1,15 +1,14 @@
 """What was read of each object of a shard, kept until the shard is done: an interrupted one goes on with the next.
 
 A kept result is one file below ``<shard>/objects/``, named by a key of all that decides it, and written whole: it is
-there and right, or not there. It holds .npy arrays one after the other: its summary as JSON, then the values of each
-block. Feature tables, which many objects share, lie beside, each once.
+there and right, or not there. Its first line is its summary as JSON; behind it are the values of each block, float32,
+lowest byte first. Feature tables, which many objects share, lie beside, each once.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,16 +21,22 @@ from oncoarena.cohort import FEATURE_COLUMNS
 def keep(
     folder: str, key: str, found: Mapping[str, SampleFeatures], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the features of one object and return its summary: facts, qc and the digests of its features."""
-    features = {name: _keep_features(folder, name, block.features) for name, block in found.items()}
+    """Write the features of one object and return its summary.
+
+    It holds facts, qc, by block the digests of ``features`` and the ``counts`` of values, and ``first_byte``, where
+    those begin in the file.
+    """
     qc = {name: value for block in found.values() for name, value in block.qc.items()}
-    summary = {**facts, "features": features, "qc": {name: _plain(value) for name, value in qc.items()}}
-    buffer = io.BytesIO()
-    np.save(buffer, np.frombuffer(json.dumps(summary).encode(), np.uint8))
-    for block in found.values():
-        np.save(buffer, np.asarray(block.values, np.float32))
-    store.write_bytes(_result(folder, key), buffer.getvalue())
-    return summary
+    summary = {
+        **facts,
+        "features": {name: _keep_features(folder, name, block.features) for name, block in found.items()},
+        "counts": {name: len(block.values) for name, block in found.items()},
+        "qc": {name: _plain(value) for name, value in qc.items()},
+    }
+    values = [np.ascontiguousarray(block.values, _VALUE) for block in found.values()]
+    line = json.dumps(summary).encode() + b"\n"
+    store.write_bytes(_result(folder, key), b"".join([line, *values]))
+    return {**summary, "first_byte": len(line)}
 
 
 def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
@@ -42,7 +47,8 @@ def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
 
     def summary(key: str) -> dict[str, Any]:
         with store.open_input(_result(folder, key)) as stream:
-            return _read_summary(stream)
+            line = stream.readline()
+        return {**json.loads(line), "first_byte": len(line)}
 
     found = dict(zip(there, store.at_once(summary, there), strict=True))
     for answer in found.values():
@@ -51,15 +57,13 @@ def kept_before(folder: str, keys: list[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def kept_values(folder: str, key: str, block: str) -> np.ndarray:
-    """Read one block of one object, (n_features,) float32."""
-    with store.open_input(_result(folder, key)) as stream:
-        content = io.BytesIO(stream.read())  # whole: to seek in an object is a request each time
-    for name in _read_summary(content)["features"]:
-        values = np.load(content)
-        if name == block:
-            return values
-    raise KeyError(block)
+def kept_values(folder: str, key: str, summary: Mapping[str, Any], block: str) -> np.ndarray:
+    """Read one block of one object, (n_features,) float32; ``summary`` is that which ``keep`` returned."""
+    counts = summary["counts"]
+    n_before = sum(counts[name] for name in list(counts)[: list(counts).index(block)])
+    start = summary["first_byte"] + n_before * _VALUE.itemsize
+    end = start + counts[block] * _VALUE.itemsize
+    return np.frombuffer(store.read_range(_result(folder, key), start, end), _VALUE)
 
 
 def kept_features(folder: str, digest: str) -> pd.DataFrame:
@@ -67,17 +71,15 @@ def kept_features(folder: str, digest: str) -> pd.DataFrame:
     return store.read_table(_table(folder, digest))
 
 
-def _read_summary(stream: BinaryIO) -> dict[str, Any]:
-    return json.loads(np.load(stream).tobytes())
-
-
 def _result(folder: str, key: str) -> str:
-    return store.join(folder, f"{key}.npy")
+    return store.join(folder, f"{key}.values")
 
 
 def _table(folder: str, digest: str) -> str:
     return store.join(folder, f"features-{digest}.parquet")
 
+
+_VALUE = np.dtype("<f4")
 
 _last: dict[str, tuple[pd.DataFrame, str]] = {}
 """The table that this process last kept in a folder for a block, and its digest: objects of one kind share theirs."""
