@@ -9,7 +9,7 @@ from oncoarena.errors import InputError
 from oncoarena.extraction import extract_shard
 from oncoarena.freezing import admitted_samples, freeze_blocks
 from oncoarena.plan import plan_shards
-from oncoarena.pools import object_pool
+from oncoarena.pools import object_pool, run_serially
 from oncoarena.study import AssayPlan, assay_from_dict, assay_module
 
 Options = assay_module("expression").Options
@@ -175,6 +175,22 @@ def test_extract_shard__object_that_changed_is_read_again(tmp_path):
     write_objects(tmp_path, {**PROFILES, "s1": {"a": 100, "b": 2, "c": 3}})
     _, receipt = freeze(tmp_path, samples, plan, 3)
     assert store.open_block(receipt).values[0, 0] == 100
+
+
+def test_extract_shard__object_that_is_replaced_before_its_turn_is_not_taken_for_the_one_that_was_there(
+    tmp_path,
+):
+    samples = write_objects(tmp_path, PROFILES)
+    plan = AssayPlan("expression", Options(missing_values="allow"), column="file")
+
+    def replace_and_read(jobs):
+        write_objects(tmp_path, {"s2": {"a": 1000, "b": 2, "c": 3}})
+        return run_serially(jobs)
+
+    with pytest.raises(InputError, match=r"s2\.tsv: was changed while it was read") as caught:
+        extract_shard(plan, samples, str(tmp_path / "shard"), pool=replace_and_read)
+    assert "s1" not in str(caught.value)
+    assert "s3" not in str(caught.value)
 
 
 def test_extract_shard__error_that_nobody_foresaw_is_quarantined_with_its_traceback(

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 
 import pytest
 
@@ -72,6 +73,56 @@ def test_run_serially__opens_the_objects_of_the_next_jobs_before_it_reads_this_o
         *("open e", "read c opened", "close c"),
         *("read d opened", "close d", "read e opened", "close e"),
     ]
+
+
+def test_run_serially__object_of_a_store_is_finished_while_the_next_are_read():
+    third_is_read = threading.Event()
+    n_read = []
+
+    def read(number, _):
+        n_read.append(number)
+        if number == 2:
+            third_is_read.set()
+        return number
+
+    def finish(number):
+        if number == 3:
+            raise InputError("3 is not to be kept")
+        assert number or third_is_read.wait(10)
+        return -number
+
+    jobs = [
+        pools.ObjectJob((None,), functools.partial(read, number), join, finish, finish_aside=True)
+        for number in range(5)
+    ]
+    outcomes = list(pools.run_serially(jobs))
+    assert [number for number, _ in outcomes] == list(range(5))
+    assert [outcome for _, outcome in outcomes if isinstance(outcome, int)] == [0, -1, -2, -4]
+    assert str(outcomes[3][1]) == "3 is not to be kept"
+
+
+def test_run_serially__is_at_most_some_objects_ahead_of_what_is_finished():
+    n_read, ahead = [], []
+    go_on = threading.Event()
+
+    def finish(_):
+        assert go_on.wait(10)
+        return len(n_read)
+
+    def read(number, _):
+        n_read.append(number)
+        if len(n_read) == pools.FINISHING + 1:
+            # Were more read before the first is finished, some of them would be there when it is.
+            threading.Timer(0.3, go_on.set).start()
+
+    jobs = [
+        pools.ObjectJob((None,), functools.partial(read, number), join, finish, finish_aside=True)
+        for number in range(20)
+    ]
+    for number, _ in pools.run_serially(jobs):
+        ahead.append(len(n_read) - number)
+    assert ahead[0] == pools.FINISHING + 1
+    assert max(ahead) <= pools.FINISHING + 1
 
 
 def test_run_serially__closes_what_it_opened_where_its_caller_stops():

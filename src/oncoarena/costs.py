@@ -20,8 +20,8 @@ from oncoarena.prices import QUEUES, Prices
 from oncoarena.resources import EVALUATE, FREEZE, REPORT, SPLIT, Need, extraction_need, training_need
 from oncoarena.study import AssayPlan, Study
 
-REQUESTS_BEFORE_DATA = 4
-"""Requests that a worker waits for with each object beside its data: its facts, first bytes, its result."""
+REQUESTS_BEFORE_DATA = 1
+"""Requests that a worker waits for with each object beside its data: some others are made while it reads."""
 
 MEASURED, BY_RATE, AT_MOST = "measured", "by rate", "at most"
 """Where hours come from: an earlier run of the study, the cost of a byte, a job's time limit."""
@@ -194,7 +194,7 @@ def _extraction(
         arriving = 8 * shard["n_bytes"] / (1e9 * node.gbps * node.share(need))
         opening = by_request / need.threads
         # Before and after: the facts of each object, and what was kept of it, block by block.
-        asking = (1 + 2 * n_blocks) * n_objects * rates["request"] / store.QUESTIONS_AT_ONCE
+        asking = (1 + n_blocks) * n_objects * rates["request"] / store.QUESTIONS_AT_ONCE
         jobs.append(Job(need, (max(reading + opening, arriving) + asking) / 3600, BY_RATE))
     n_gets, n_puts = _requests(n_bytes, getattr(assay.options, "part_mb", 0), n_blocks)
     if not jobs:
@@ -219,8 +219,8 @@ def _requests(n_bytes: np.ndarray, part_mb: int, n_blocks: int) -> tuple[int, in
     indexed = int((n_parts > 1).sum())
     ranges = int((-(-n_bytes // CHUNK_BYTES)).sum())
     headers = int(np.where(n_parts > 1, n_parts, 0).sum())
-    facts = len(n_bytes) + 2 * int(n_parts.sum()) + 5 * indexed
-    kept = 2 * n_blocks * len(n_bytes)
+    facts = len(n_bytes) + int(n_parts.sum()) + 5 * indexed
+    kept = n_blocks * len(n_bytes)
     listings = 3 * -(-len(n_bytes) // 1000)
     return ranges + headers + facts + kept, len(n_bytes) + listings
 

@@ -2,21 +2,20 @@
 
 import functools
 import hashlib
-import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from oncoarena import kept, provenance, store
-from oncoarena.assays import SampleFeatures
 from oncoarena.cohort import FEATURE_COLUMNS, feature_table
 from oncoarena.errors import Faults, InputError
-from oncoarena.objects import ObjectStream, object_facts, open_ahead
-from oncoarena.pools import ObjectJob, Pool, run_serially
+from oncoarena.object_reading import ObjectReading
+from oncoarena.objects import ObjectFacts, object_facts
+from oncoarena.pools import Pool, run_serially
 from oncoarena.progress import Progress
 from oncoarena.study import AssayPlan, assay_module
 
@@ -26,19 +25,6 @@ ADVICE = "What could be read is kept: mend these and run again, or set on_bad_sa
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 64, 64 << 20
 """Rows of a block that are read together of what was kept of single objects, at most."""
-
-INDEX_LIMIT_BYTES = 1 << 30
-"""No index is longer; what claims to be is not read into memory."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What was counted in one range of an object."""
-
-    tally: Any
-    digests: tuple[str, ...]
-    n_bytes: int
-    seconds: float
 
 
 def read_annotation(uri: str | None) -> pd.DataFrame | None:
@@ -170,7 +156,7 @@ def _read_objects(
     """Read what was not read before; return the summary of every sample in the order of the sheet."""
     outcomes: dict[str, dict[str, Any]] = {}
     keys: dict[str, str] = {}
-    sizes: dict[str, int] = {}
+    facts_of: dict[str, ObjectFacts] = {}
     common = [repr(plan.options), origin["code_digest"], _table_digest(annotation)]
     uris = samples[plan.column].tolist()
     for sample_id, uri, facts in zip(
@@ -181,7 +167,7 @@ def _read_objects(
             outcomes[sample_id] |= _reason(facts)
             continue
         keys[sample_id] = _key([sample_id, uri, facts.n_bytes, facts.version, *common])
-        sizes[sample_id] = facts.n_bytes
+        facts_of[sample_id] = facts
     before = kept.kept_before(folder, list(keys.values()))
     todo = []
     for sample_id, key in keys.items():
@@ -191,123 +177,31 @@ def _read_objects(
             todo.append(sample_id)
     if before:
         print(f"{len(before)} objects were read by an earlier attempt", flush=True)
-    uris = [outcomes[sample_id]["uri"] for sample_id in todo]
-    parts = store.at_once(
-        functools.partial(_plan_parts, plan), uris, [sizes[sample_id] for sample_id in todo]
-    )
-    jobs = [
-        _job(plan, annotation, sample_id, uri, own, folder, keys[sample_id], sizes[sample_id])
-        for sample_id, uri, own in zip(todo, uris, parts, strict=True)
+    readings = [
+        ObjectReading(
+            plan,
+            annotation,
+            sample_id,
+            outcomes[sample_id]["uri"],
+            facts_of[sample_id],
+            folder,
+            keys[sample_id],
+        )
+        for sample_id in todo
     ]
+    parts = store.at_once(ObjectReading.plan_parts, readings)
+    jobs = [reading.job(own) for reading, own in zip(readings, parts, strict=True)]
+    sizes = [facts_of[sample_id].n_bytes for sample_id in todo]
     progress = progress or Progress()
-    with progress.over(len(todo), sum(sizes[sample_id] for sample_id in todo)):
+    with progress.over(len(todo), sum(sizes)):
         for number, outcome in pool(jobs):
             sample_id = todo[number]
             if isinstance(outcome, BaseException):
                 outcomes[sample_id] |= _reason(outcome)
             else:
                 outcomes[sample_id] |= {"status": READ, "key": keys[sample_id], **outcome}
-            progress.advance(sizes[sample_id])
+            progress.advance(sizes[number])
     return outcomes
-
-
-def _job(
-    plan: AssayPlan,
-    annotation: pd.DataFrame | None,
-    sample_id: str,
-    uri: str,
-    parts: list[Any] | Exception,
-    folder: str,
-    key: str,
-    n_bytes: int,
-) -> ObjectJob:
-    if isinstance(parts, Exception):
-        return ObjectJob((parts,), _fail, _first, _same)
-    if len(parts) <= 1:
-        read = functools.partial(_read_whole, plan, annotation, sample_id, uri, folder, key)
-        return ObjectJob((None,), read, _first, _same, functools.partial(open_ahead, uri), n_bytes)
-    return ObjectJob(
-        tuple(parts),
-        functools.partial(_read_part, plan, annotation, sample_id, uri),
-        functools.partial(_merge_parts, plan),
-        functools.partial(_finish_parts, plan, annotation, sample_id, uri, folder, key),
-    )
-
-
-def _first(first: Any, _: Any) -> Any:
-    return first
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _fail(error: Exception) -> None:
-    raise error
-
-
-def _plan_parts(plan: AssayPlan, uri: str, n_bytes: int) -> list[Any]:
-    """Cut an object at what its index says, if it has one; return no parts for one that is read whole."""
-    module = assay_module(plan.name)
-    if not hasattr(module, "plan_parts") or n_bytes <= plan.options.part_mb * 1_000_000:
-        return []
-    stem, _, ending = uri.rpartition(".")
-    for suffix in module.INDEX_SUFFIXES:
-        # Both ways of naming are common: sample.bam.bai and sample.bai.
-        for index_uri in (uri + suffix, stem + suffix if ending else ""):
-            if index_uri and store.exists(index_uri):
-                with store.open_object(index_uri) as (stream, raw):
-                    if raw.facts.n_bytes > INDEX_LIMIT_BYTES:
-                        raise InputError(f"{index_uri}: is too long for an index; make it anew")
-                    return module.plan_parts(stream, n_bytes, uri, plan.options)
-    return module.plan_parts(None, n_bytes, uri, plan.options)
-
-
-def _read_whole(plan, annotation, sample_id, uri, folder, key, opened: ObjectStream | None) -> dict[str, Any]:
-    """Read one object in a worker, keep what was found and return its summary."""
-    started = time.perf_counter()
-    module = assay_module(plan.name)
-    with store.open_object(uri, opened=opened) as (stream, raw):
-        found = module.read_object(stream, uri, plan.options, sample_id=sample_id, annotation=annotation)
-        digest = raw.finish()
-        facts = {"digest": digest, "n_bytes": raw.facts.n_bytes}
-    return _keep(plan, folder, key, uri, found, facts, time.perf_counter() - started)
-
-
-def _read_part(plan, annotation, sample_id, uri, part) -> _Part:
-    started = time.perf_counter()
-    with store.open_object(uri, part.first_byte, part.end_byte) as (stream, raw):
-        tally = assay_module(plan.name).read_part(
-            stream, uri, plan.options, part, sample_id=sample_id, annotation=annotation
-        )
-        digest, n_bytes = raw.finish(), raw.facts.n_bytes
-    return _Part(tally, (digest,), n_bytes, time.perf_counter() - started)
-
-
-def _merge_parts(plan, first: _Part, second: _Part) -> _Part:
-    tally = assay_module(plan.name).merge_parts(first.tally, second.tally)
-    return _Part(tally, first.digests + second.digests, first.n_bytes, first.seconds + second.seconds)
-
-
-def _finish_parts(plan, annotation, sample_id, uri, folder, key, whole: _Part) -> dict[str, Any]:
-    started = time.perf_counter()
-    found = assay_module(plan.name).finish_object(
-        whole.tally, uri, plan.options, sample_id=sample_id, annotation=annotation
-    )
-    joined = hashlib.sha256("\n".join(whole.digests).encode()).hexdigest()
-    facts = {"digest": f"sha256-of-{len(whole.digests)}-parts:{joined}", "n_bytes": whole.n_bytes}
-    return _keep(plan, folder, key, uri, found, facts, whole.seconds + time.perf_counter() - started)
-
-
-def _keep(plan, folder, key, uri, found: dict[str, SampleFeatures], facts, seconds: float) -> dict[str, Any]:
-    offered = plan.blocks()
-    absent = [name for name in offered if name not in found]
-    if absent:
-        raise InputError(
-            f"{uri}: does not give block {absent[0]!r}, which {plan.name} offers with these options; give the file "
-            "what it needs, or change the options"
-        )
-    return kept.keep(folder, key, {name: found[name] for name in offered}, {**facts, "seconds": seconds})
 
 
 def _write_kept(plan, uri, name, folder, good, origin, inputs) -> None:

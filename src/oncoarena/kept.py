@@ -7,6 +7,7 @@ lowest byte first. Feature tables, which many objects share, lie beside, each on
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,10 +27,12 @@ def keep(
     It holds facts, qc, by block the digests of ``features`` and the ``counts`` of values, and ``first_byte``, where
     those begin in the file.
     """
+    with _keeping:
+        digests = {name: _keep_features(folder, name, block.features) for name, block in found.items()}
     qc = {name: value for block in found.values() for name, value in block.qc.items()}
     summary = {
         **facts,
-        "features": {name: _keep_features(folder, name, block.features) for name, block in found.items()},
+        "features": digests,
         "counts": {name: len(block.values) for name, block in found.items()},
         "qc": {name: _plain(value) for name, value in qc.items()},
     }
@@ -83,6 +86,10 @@ _VALUE = np.dtype("<f4")
 
 _last: dict[str, tuple[pd.DataFrame, str]] = {}
 """The table that this process last kept in a folder for a block, and its digest: objects of one kind share theirs."""
+
+
+_keeping = threading.Lock()
+"""Held while a table is kept: objects that are finished at once share theirs."""
 
 
 def _keep_features(folder: str, block: str, features: pd.DataFrame) -> str:

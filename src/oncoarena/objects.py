@@ -60,19 +60,34 @@ def object_facts(uri: str) -> ObjectFacts:
     return ObjectFacts(int(info["size"]), str(version))
 
 
+def check_unchanged(uri: str, facts: ObjectFacts) -> None:
+    """Raise BadObject where the store says something else of an object than it did."""
+    if object_facts(uri) != facts:
+        raise BadObject(f"{uri}: was changed while it was read; run again when it is complete")
+
+
 class ObjectStream(io.RawIOBase):
     """The bytes of an object, fetched in ranges while the reader works on those before.
 
     Read forward, each byte is fetched once. Seeking is possible; what lies in the chunk at hand costs
     nothing, all else is fetched (again). ``n_fetched`` counts the bytes that were fetched.
     A reader of the range ``first`` to ``end`` may read the object's header before it and a little beyond it.
+    ``facts`` where the store was asked before, so that a change since then is one too.
     Reads raise BadObject if the store does not give the bytes after ``ATTEMPTS`` attempts.
     """
 
-    def __init__(self, uri: str, *, first: int = 0, end: int | None = None, chunk_bytes: int = CHUNK_BYTES):
+    def __init__(
+        self,
+        uri: str,
+        *,
+        facts: ObjectFacts | None = None,
+        first: int = 0,
+        end: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+    ):
         super().__init__()
         self.uri = uri
-        self.facts = object_facts(uri)
+        self.facts = object_facts(uri) if facts is None else facts
         self.n_fetched = 0
         self._filesystem, self._path = fsspec.core.url_to_fs(uri)
         self._file = open(self._path, "rb", buffering=0) if _is_local(self._filesystem) else None  # noqa: SIM115
@@ -118,16 +133,17 @@ class ObjectStream(io.RawIOBase):
         if self._next is None and not self._chunk and self._end:
             self._next = (0, _readers().submit(self._fetch, 0))
 
-    def finish(self) -> str:
-        """Fetch what was not and return the SHA-256 of the range's bytes, as ``sha256:<hex>``.
-
-        Raises BadObject if the object was replaced while it was read.
-        """
+    def digest(self) -> str:
+        """Fetch what was not and return the SHA-256 of the range's bytes, as ``sha256:<hex>``."""
         while self._n_hashed < self._hash_end:
             self._load(self._n_hashed)
-        if object_facts(self.uri) != self.facts:
-            raise BadObject(f"{self.uri}: was changed while it was read; run again when it is complete")
         return "sha256:" + self._hash.hexdigest()
+
+    def finish(self) -> str:
+        """Return the ``digest``; raises BadObject if the object was replaced while it was read."""
+        digest = self.digest()
+        check_unchanged(self.uri, self.facts)
+        return digest
 
     def close(self) -> None:
         if not self.closed:
@@ -205,9 +221,9 @@ def _readers() -> ThreadPoolExecutor:
     return _readers_of(os.getpid())
 
 
-def open_ahead(uri: str) -> ObjectStream:
+def open_ahead(uri: str, facts: ObjectFacts | None = None) -> ObjectStream:
     """Open an object that will be read soon: its first chunk is fetched and hashed meanwhile."""
-    stream = ObjectStream(uri)
+    stream = ObjectStream(uri, facts=facts)
     stream.fetch_ahead()
     return stream
 

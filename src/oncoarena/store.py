@@ -28,7 +28,7 @@ from oncoarena.cohort import FEATURE_COLUMNS, Block, BlockSpec
 from oncoarena.errors import InputError
 from oncoarena.listing import sizes
 from oncoarena.mapped import release
-from oncoarena.objects import ObjectStream
+from oncoarena.objects import ObjectFacts, ObjectStream
 
 QUESTIONS_AT_ONCE = 16
 """Requests under way at a time: a store answers a small one in some 20 ms."""
@@ -89,13 +89,18 @@ def read_range(uri: str, start: int, end: int) -> bytes:
 
 @contextlib.contextmanager
 def open_object(
-    uri: str, first: int = 0, end: int | None = None, opened: ObjectStream | None = None
+    uri: str,
+    first: int = 0,
+    end: int | None = None,
+    *,
+    facts: ObjectFacts | None = None,
+    opened: ObjectStream | None = None,
 ) -> Iterator[tuple[BinaryIO, ObjectStream]]:
     """Open an object for one pass: a buffered stream, and below it the reader that hashes and counts.
 
     ``opened`` is that reader where it is there already (see ``objects.open_ahead``).
     """
-    raw = ObjectStream(uri, first=first, end=end) if opened is None else opened
+    raw = ObjectStream(uri, facts=facts, first=first, end=end) if opened is None else opened
     with raw, io.BufferedReader(raw, BUFFER_BYTES) as stream:
         yield stream, raw
 
