@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import fsspec
 import pytest
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret"}
@@ -69,13 +70,16 @@ def s3_server(folder):
 
 @contextlib.contextmanager
 def s3_environment(port):
-    """Let s3fs talk to a port of this machine."""
+    """Let s3fs talk to a port of this machine, by clients of its own: those made before know another server."""
     changed = KEYS | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
+    clients = fsspec.get_filesystem_class("s3")
+    clients.clear_instance_cache()
     try:
         yield
     finally:
+        clients.clear_instance_cache()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 

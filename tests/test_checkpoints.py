@@ -168,11 +168,8 @@ def test_training__whoever_is_told_to_stop_leaves_no_process_behind(study):
 
 @pytest.fixture
 def bucket(tmp_path):
-    clients = fsspec.get_filesystem_class("s3")
     with s3_server(tmp_path) as port, s3_environment(port):
-        clients.clear_instance_cache()  # those of other tests' servers
         yield "s3://genomics"
-        clients.clear_instance_cache()
 
 
 def test_run_part__reclaimed_job_on_s3_goes_on_to_the_same_result(study, undisturbed, bucket):

@@ -145,7 +145,6 @@ def test_requests__are_those_that_a_real_extraction_makes(tmp_path, monkeypatch)
         return await true_call(filesystem, method, *arguments, **options)
 
     with s3_server(tmp_path) as port, s3_environment(port):
-        s3fs.S3FileSystem.clear_instance_cache()  # clients of other tests' servers
         filesystem = fsspec.filesystem("s3")
         for row in range(6):
             lines = [f"g{gene}\t{gene * row}" for gene in range(2000)]
@@ -160,7 +159,6 @@ def test_requests__are_those_that_a_real_extraction_makes(tmp_path, monkeypatch)
         assay = study(assay="expression").assays[0]
         extract_shard(assay, samples, "s3://genomics/shard")
         sizes = costs.bytes_of_objects(study(assay="expression"), samples)["expression"]
-        s3fs.S3FileSystem.clear_instance_cache()
     n_gets, n_puts = costs._requests(sizes, 0, len(assay.blocks()))
     reading = sum(method in ("get_object", "head_object") for method in counted)
     # Beside its objects a shard has a fixed number of small files.

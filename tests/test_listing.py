@@ -10,7 +10,6 @@ from oncoarena import listing
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     with s3_server(tmp_path_factory.mktemp("weed")) as port, s3_environment(port):
-        fsspec.get_filesystem_class("s3").clear_instance_cache()  # clients of other tests' servers
         filesystem = fsspec.filesystem("s3")
         for number in range(40):
             filesystem.pipe(f"genomics/raw/s{number:02d}.bam", b"x" * number)
@@ -19,7 +18,6 @@ def bucket(tmp_path_factory):
         filesystem.pipe("genomics/raw/é and + %20.bam", b"odd")
         filesystem.pipe("genomics/top", b"top")
         yield "s3://genomics"
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
 @pytest.fixture

@@ -20,11 +20,8 @@ def proxy(tmp_path_factory):
         proxy = CountingProxy(port)
         try:
             with s3_environment(proxy.port):
-                # Connections made through another test's server are of no use here.
-                fsspec.get_filesystem_class("s3").clear_instance_cache()
                 yield proxy
         finally:
-            fsspec.get_filesystem_class("s3").clear_instance_cache()
             proxy.close()
 
 
