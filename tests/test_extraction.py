@@ -7,33 +7,13 @@ import pytest
 from oncoarena import kept, store
 from oncoarena.errors import InputError
 from oncoarena.extraction import extract_shard
-from oncoarena.freezing import admitted_samples, freeze_blocks
+from oncoarena.freezing import admitted_samples
 from oncoarena.plan import plan_shards
 from oncoarena.pools import object_pool, run_serially
 from oncoarena.study import AssayPlan, assay_from_dict, assay_module
+from shards import freeze, write_objects
 
 Options = assay_module("expression").Options
-
-
-def write_objects(folder, profiles):
-    """One file a sample; ``profiles`` maps a sample to its {gene: value} in the order of the file."""
-    rows = []
-    folder.mkdir(exist_ok=True)
-    for name, genes in profiles.items():
-        path = folder / f"{name}.tsv"
-        path.write_text("gene\tvalue\n" + "".join(f"{gene}\t{value}\n" for gene, value in genes.items()))
-        rows.append((name, str(path)))
-    return pd.DataFrame(rows, columns=["sample_id", "file"])
-
-
-def freeze(folder, samples, plan, shard_samples=2, **options):
-    shards = []
-    for number, shard in enumerate(plan_shards(plan, samples, shard_samples, 1000)):
-        rows = samples.iloc[shard["first"] : shard["end"]]
-        extract_shard(plan, rows, str(folder / f"shards/{number}"), **options)
-        shards.append(str(folder / f"shards/{number}/receipt.json"))
-    receipt = freeze_blocks(plan, shards, str(folder / "blocks"), str(folder / f"blocks/{plan.name}.json"))
-    return receipt, store.read_json(next(iter(receipt["blocks"].values())))
 
 
 PROFILES = {
@@ -94,12 +74,13 @@ def test_extract_shard__every_bad_object_is_named_with_its_sample(tmp_path):
     with pytest.raises(InputError) as caught:
         extract_shard(plan, samples, str(tmp_path / "shard"))
     lines = str(caught.value).splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "sample s1" in lines[0]
     assert "'x1'" in lines[0]
     assert "sample s3" in lines[1]
     assert "there is no such file" in lines[1]
     assert "on_bad_sample: exclude" in lines[2]
+    assert lines[3].endswith("shard/qc.parquet")
     assert not (tmp_path / "shard/receipt.json").exists()
 
 

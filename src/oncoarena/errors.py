@@ -1,6 +1,6 @@
 """The two ways in which a study may be told "no" without a traceback."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -20,6 +20,17 @@ class BadObject(InputError):
     def __init__(self, message: str, offset: int | None = None):
         super().__init__(message, offset)
         self.offset = offset
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+class AbsentSamples(InputError):
+    """Samples of the sheet that a matrix does not have; their ``sample_ids``."""
+
+    def __init__(self, message: str, sample_ids: Sequence[str]):
+        super().__init__(message, tuple(sample_ids))
+        self.sample_ids = tuple(sample_ids)
 
     def __str__(self) -> str:
         return self.args[0]

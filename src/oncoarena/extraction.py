@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ import pandas as pd
 
 from oncoarena import kept, provenance, store
 from oncoarena.cohort import FEATURE_COLUMNS, feature_table
-from oncoarena.errors import Faults, InputError
+from oncoarena.errors import AbsentSamples, Faults, InputError
 from oncoarena.object_reading import ObjectReading
 from oncoarena.objects import ObjectFacts, object_facts
 from oncoarena.pools import Pool, run_serially
@@ -63,22 +64,24 @@ def extract_shard(
         "code_digest": provenance.code_digest(f"oncoarena.assays.{plan.name}"),
     }
     if plan.matrix is not None:
-        ids = samples["sample_id"].tolist()
-        blocks, qc, inputs, notes = _read_matrix(plan, ids, annotation)
-        timings, excluded = pd.DataFrame({"sample_id": []}), []
+        matrix = _read_matrix(plan, samples["sample_id"].tolist(), annotation, on_bad_sample)
+        ids, blocks, qc, timings, inputs, notes, excluded = matrix
         for name, (values, features) in blocks.items():
             _write(plan, uri, name, ids, iter(values), features, origin, inputs)
         names = list(blocks)
     else:
         folder = store.join(uri, "objects")
         outcomes = _read_objects(plan, samples, annotation, folder, origin, pool, progress)
-        excluded = _quarantined(outcomes, on_bad_sample)
+        qc = _quality(outcomes)
+        # Before the shard may stop: what was set aside, and where in its object, is told in full.
+        store.write_table(store.join(uri, "qc.parquet"), qc)
+        excluded = _quarantined(outcomes, on_bad_sample, store.join(uri, "qc.parquet"))
         good = {sample_id: item for sample_id, item in outcomes.items() if item["status"] == READ}
         inputs = [{"uri": item["uri"], "digest": item["digest"]} for item in good.values()]
         names, notes = list(plan.blocks()), []
         for name in names:
             _write_kept(plan, uri, name, folder, good, origin, inputs)
-        qc, timings = _quality(outcomes), _timings(good)
+        timings = _timings(good)
     store.write_table(store.join(uri, "qc.parquet"), qc)
     store.write_table(store.join(uri, "timings.parquet"), timings)
     receipt = {
@@ -132,16 +135,37 @@ def _write(plan, uri, name, ids, rows, features, origin, inputs) -> None:
     store.write_block(store.join(uri, name), spec, ids, rows, features, origin, inputs)
 
 
-def _read_matrix(plan: AssayPlan, ids: list[str], annotation: pd.DataFrame | None):
+def _read_matrix(plan: AssayPlan, ids: list[str], annotation: pd.DataFrame | None, on_bad_sample: str):
+    """Read the samples of a matrix; with ``on_bad_sample`` "exclude" those that it does not have are set aside."""
+    started = time.perf_counter()
+    absent: tuple[str, ...] = ()
+    try:
+        found, digest, n_bytes = _read_samples(plan, ids, annotation)
+    except AbsentSamples as error:
+        if on_bad_sample == "stop" or len(error.sample_ids) == len(ids):
+            raise
+        absent, reason = error.sample_ids, str(error)
+        ids = [sample_id for sample_id in ids if sample_id not in set(absent)]
+        found, digest, n_bytes = _read_samples(plan, ids, annotation)
+    seconds = time.perf_counter() - started
+    blocks = {name: (found[name].values, found[name].features) for name in plan.blocks()}
+    qc = next(iter(found.values())).qc
+    excluded = [{"sample_id": one, "uri": plan.matrix, "reason": reason, "offset": None} for one in absent]
+    if excluded:
+        qc = pd.concat([qc.assign(status=READ), pd.DataFrame(excluded).assign(status=QUARANTINED)])
+        qc["reason"] = qc["reason"].fillna("")
+    notes = list(dict.fromkeys(note for block in found.values() for note in block.notes))
+    # One object for all samples.
+    timings = _timing_table([(plan.matrix.rpartition("/")[2], n_bytes, None, seconds)])
+    return ids, blocks, qc, timings, [{"uri": plan.matrix, "digest": digest}], notes, excluded
+
+
+def _read_samples(plan: AssayPlan, ids: list[str], annotation: pd.DataFrame | None):
     with store.open_object(plan.matrix) as (stream, raw):
         found = assay_module(plan.name).read_matrix(
             stream, plan.matrix, ids, plan.options, annotation=annotation
         )
-        digest = raw.finish()
-    blocks = {name: (found[name].values, found[name].features) for name in plan.blocks()}
-    qc = next(iter(found.values())).qc
-    notes = list(dict.fromkeys(note for block in found.values() for note in block.notes))
-    return blocks, qc, [{"uri": plan.matrix, "digest": digest}], notes
+        return found, raw.finish(), raw.facts.n_bytes
 
 
 def _read_objects(
@@ -238,7 +262,9 @@ def _reason(error: BaseException) -> dict[str, Any]:
     return {"status": QUARANTINED, "reason": reason, "offset": getattr(error, "offset", None)}
 
 
-def _quarantined(outcomes: dict[str, dict[str, Any]], on_bad_sample: str) -> list[dict[str, Any]]:
+def _quarantined(
+    outcomes: dict[str, dict[str, Any]], on_bad_sample: str, qc_uri: str
+) -> list[dict[str, Any]]:
     """List what is excluded; raise InputError where the study is to stop, or nothing is left."""
     bad = [
         {"sample_id": sample_id, **{name: item[name] for name in ("uri", "reason", "offset")}}
@@ -252,7 +278,7 @@ def _quarantined(outcomes: dict[str, dict[str, Any]], on_bad_sample: str) -> lis
         if on_bad_sample == "stop" or len(bad) == len(outcomes):
             faults.tell()
     except InputError as error:
-        raise InputError(f"{error}\n{ADVICE}") from None
+        raise InputError(f"{error}\n{ADVICE}\nAll objects, with reason and byte: {qc_uri}") from None
     return bad
 
 
@@ -269,18 +295,20 @@ def _quality(outcomes: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _timings(good: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """One row an object: bytes, records where the assay counts them, seconds and MB (10^6 bytes) a second."""
-    rows = [
-        {
-            "sample_id": sample_id,
-            "n_bytes": item["n_bytes"],
-            "n_records": item["qc"].get("n_records"),
-            "seconds": item["seconds"],
-            "mb_per_s": item["n_bytes"] / 1e6 / max(item["seconds"], 1e-9),
-        }
-        for sample_id, item in good.items()
-    ]
-    return pd.DataFrame(rows).astype({"n_records": float})
+    """One row an object, see ``_timing_table``."""
+    return _timing_table(
+        [
+            (sample_id, item["n_bytes"], item["qc"].get("n_records"), item["seconds"])
+            for sample_id, item in good.items()
+        ]
+    )
+
+
+def _timing_table(rows: list[tuple[str, int, int | None, float]]) -> pd.DataFrame:
+    """Bytes, records where the assay counts them, seconds and MB (10^6 bytes) a second of objects."""
+    table = pd.DataFrame(rows, columns=["sample_id", "n_bytes", "n_records", "seconds"])
+    table["mb_per_s"] = table["n_bytes"] / 1e6 / table["seconds"].clip(lower=1e-9)
+    return table.astype({"n_records": float})
 
 
 def _table_digest(table: pd.DataFrame | None) -> str:

@@ -70,6 +70,7 @@ rule freeze:
         **asks(resources.FREEZE),
     params:
         assay=lambda wildcards: dataclasses.asdict(STUDY.assay(wildcards.assay)),
+        on_bad_sample=STUDY.on_bad_sample,
         code=code("oncoarena.freezing"),
     script:
         "../scripts/freeze.py"

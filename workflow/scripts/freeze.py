@@ -7,4 +7,5 @@ from oncoarena.study import assay_from_dict
 
 with log_to(snakemake.log[0]):
     plan, receipt = assay_from_dict(snakemake.params.assay), snakemake.output[0]
-    freeze_blocks(plan, list(snakemake.input), store.parent(receipt), receipt)
+    stop = snakemake.params.on_bad_sample
+    freeze_blocks(plan, list(snakemake.input), store.parent(receipt), receipt, stop)

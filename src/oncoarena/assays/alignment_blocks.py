@@ -217,6 +217,7 @@ def _quality(
     by_name = dict(zip(layout.chromosomes, n_reads.tolist(), strict=True))
     return {
         "format": tally.format,
+        "content": "reads" if flagged else "fragments",
         "n_records": numbers["n_records"],
         "n_mapped": numbers["n_mapped"],
         "n_duplicates": n_duplicates,

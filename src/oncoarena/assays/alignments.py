@@ -79,6 +79,9 @@ BLOCKS = {
         ),
     )
 }
+SAME = ("content",)
+"""Files of fragments have no sequences, hence no motifs: beside files of reads they are told by what is missing."""
+
 FILES = ("exclude_regions", "reference")
 INDEX_SUFFIXES = (".bai", ".csi")
 
