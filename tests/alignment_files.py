@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 
-from oncoarena.assays.alignments import Options, read_object
+from oncoarena.assays.alignments import BLOCKS, Options, read_object
 from oncoarena.genomes import CHROMOSOMES, bins, genome
 
 OTHER_CONTIG = ("chrUn_KI270742v1", 186_739)
@@ -173,3 +173,9 @@ def measured_bins(name: str, bin_bp: int, chromosomes: str, exclude_gaps: bool =
                 place = max(place, b)
         found.append(place < row.end)
     return np.array(found)
+
+
+def assert_same_blocks(first, second, names=tuple(BLOCKS)):
+    for name in names:
+        np.testing.assert_array_equal(first[name].values, second[name].values)
+        assert first[name].features.equals(second[name].features)

@@ -59,7 +59,7 @@ class ObjectReading:
         if not hasattr(module, "plan_parts") or n_bytes <= self.plan.options.part_mb * 1_000_000:
             return []
         stem, _, ending = uri.rpartition(".")
-        for suffix in module.INDEX_SUFFIXES:
+        for suffix in module.index_suffixes(uri):
             # Both ways of naming are common: sample.bam.bai and sample.bai.
             for index_uri in (uri + suffix, stem + suffix if ending else ""):
                 if index_uri and store.exists(index_uri):

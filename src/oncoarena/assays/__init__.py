@@ -14,8 +14,8 @@ A module in this folder is an assay under its own name if it has:
 
 An assay of objects so large that several workers should share one also has:
 
-``INDEX_SUFFIXES``
-    What the names of its indexes add to the object's, e.g. ``(".bai",)``.
+``index_suffixes(uri) -> tuple[str, ...]``
+    What the names of the object's indexes add to its own, e.g. ``(".bai", ".csi")``.
 ``plan_parts(index, n_bytes, source, options) -> list[Part]``
     Ranges of the object (``first_byte``, ``end_byte``) that can be read on their own; one without an index.
 ``read_part(stream, source, options, part, *, sample_id, annotation=None) -> Tally``

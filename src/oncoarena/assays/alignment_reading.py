@@ -10,12 +10,12 @@ from typing import BinaryIO
 import numpy as np
 
 from oncoarena import store
-from oncoarena.assays import fragment_files, htslib_alignments
+from oncoarena.assays import cram_ranges, fragment_files, htslib_alignments
 from oncoarena.assays.alignments import Options
 from oncoarena.assays.byte_lines import FOREIGN_FORMATS, line_chunks
 from oncoarena.errors import BadObject, InputError
 from oncoarena.genomes import CHROMOSOMES, canonical_chromosome, genome, matching_genomes
-from oncoarena.kernels.bam_index import MAX_INDEX_BYTES, Part, parts_from_index, whole_file
+from oncoarena.kernels.bam_index import Part, parts_from_index, read_index, whole_file
 from oncoarena.kernels.bam_walk import read_header, walk_bam
 from oncoarena.kernels.bin_layout import BinLayout, lay_out_bins
 from oncoarena.kernels.fragment_tally import FragmentFilters, FragmentTally, merge
@@ -166,25 +166,23 @@ def map_references(lengths: Mapping[str, int], options: Options, source: str) ->
 
 
 def plan(index: BinaryIO | None, n_bytes: int, source: str, options: Options) -> list[Part]:
-    """Cut an indexed BAM file into ranges; without an index, or with one of a table, there is one part.
+    """Cut an indexed BAM or CRAM file into ranges; without an index, or with one of a table, there is one part.
 
     Raises BadObject for an index that is damaged or of another file.
     """
     if index is None:
         return [whole_file(n_bytes)]
-    content = index.read(MAX_INDEX_BYTES + 1)
+    content = read_index(index, source)
+    part_bytes = options.part_mb * 1_000_000
     if _is_of_table(content):
         return [whole_file(n_bytes)]
-    return parts_from_index(io.BytesIO(content), n_bytes, source, options.part_mb * 1_000_000)
+    if cram_ranges.is_crai(content):
+        return cram_ranges.parts_from_crai(content, n_bytes, source, part_bytes)
+    return parts_from_index(io.BytesIO(content), n_bytes, source, part_bytes)
 
 
 def _is_of_table(content: bytes) -> bool:
     """Tell a CSI index of a table, as tabix writes it: it describes the columns in 28 bytes or more."""
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = zlib.decompressobj(wbits=31).decompress(content, 16)
-        except zlib.error:
-            return False  # for ``parts_from_index`` to complain of
     return content.startswith(b"CSI\1") and int.from_bytes(content[12:16], "little") >= 28
 
 
@@ -194,9 +192,11 @@ def read(stream: BinaryIO, source: str, options: Options, part: Part) -> Alignme
     start = stream.read(HEAD_BYTES)
     stream.seek(0)
     form = recognise(start, source)
-    if form != BAM and not (part.first_byte == 0 and part.is_last):
+    is_whole = part.first_byte == 0 and part.is_last
+    if not is_whole and form != (CRAM if part.header_bytes else BAM):
+        other = CRAM if part.header_bytes else BAM
         raise BadObject(
-            f"{source}: has an index as of a BAM file, but is a {form}; remove or correct the index"
+            f"{source}: has an index as of a {other} file, but is a {form}; remove or correct the index"
         )
     if form == BAM:
         header = read_header(stream, source)
@@ -207,7 +207,7 @@ def read(stream: BinaryIO, source: str, options: Options, part: Part) -> Alignme
         counts = fragment_files.tally_table(stream, source, options.genome, layout, filters)
         return AlignmentTally(counts, form, layout.chromosomes)
     counts, lengths = htslib_alignments.tally_cram(
-        stream,
+        stream if is_whole else cram_ranges.CramRange(stream, part, source),
         source,
         layout,
         filters,

@@ -83,7 +83,6 @@ SAME = ("content",)
 """Files of fragments have no sequences, hence no motifs: beside files of reads they are told by what is missing."""
 
 FILES = ("exclude_regions", "reference")
-INDEX_SUFFIXES = (".bai", ".csi")
 
 # Least and most of each whole number; bins below 1 kb would make blocks of millions of features.
 _BOUNDS = {
@@ -158,8 +157,13 @@ def read_object(
     return finish_object(tally, source, options, sample_id=sample_id, annotation=annotation)
 
 
+def index_suffixes(uri: str) -> tuple[str, ...]:
+    """What the names of indexes of an object add to its own."""
+    return (".crai",) if uri.lower().endswith(".cram") else (".bai", ".csi")
+
+
 def plan_parts(index: BinaryIO | None, n_bytes: int, source: str, options: Options) -> "list[Part]":
-    """Cut an indexed BAM file of ``n_bytes`` into ranges of about ``part_mb``; anything else is one part."""
+    """Cut an indexed BAM or CRAM file of ``n_bytes`` into ranges of about ``part_mb``; anything else is one part."""
     from oncoarena.assays import alignment_reading
 
     return alignment_reading.plan(index, n_bytes, source, options)

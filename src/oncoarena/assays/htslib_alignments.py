@@ -10,6 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import pysam
 
+from oncoarena.assays.cram_ranges import END_MARKERS
 from oncoarena.assays.feeding import file_descriptor
 from oncoarena.errors import BadObject, InputError
 from oncoarena.kernels.bam_walk import read_header, walk_bam
@@ -21,12 +22,7 @@ BATCH_RECORDS = 1 << 17
 
 # Fields that are decoded: all but names, qualities and tags (sam_fields of htslib's hts.h).
 _REQUIRED_FIELDS = b"required_fields=0x3fe"
-# What ends a CRAM file of version 3 and 2.1 (CRAM specification v3, section 9).
-END_MARKERS = (
-    bytes.fromhex("0f000000ffffffff0fe0454f4600000000010005bdd94f0001000606010001000100ee63014b"),
-    bytes.fromhex("0b000000ffffffff0fe0454f460000000001000001000606010001000100"),
-)
-MAX_MARKER_BYTES = max(map(len, END_MARKERS))
+MAX_MARKER_BYTES = max(map(len, END_MARKERS.values()))
 
 
 def tally_cram(
@@ -71,7 +67,7 @@ def tally_cram(
         if watched.failure is not None:
             raise watched.failure from None
         raise
-    if not watched.take_rest().endswith(END_MARKERS):
+    if not watched.take_rest().endswith(tuple(END_MARKERS.values())):
         raise BadObject(
             f"{source}: the file ends at byte {watched.n_bytes} without its end-of-file marker: it was cut short; copy "
             "it again",

@@ -27,10 +27,11 @@ _CSI_HEADER = struct.Struct("<4x4xii")
 
 @dataclass(frozen=True)
 class Part:
-    """A range of a BAM file that begins and ends at a record.
+    """A range of a BAM file that begins and ends at a record, or of a CRAM file, at a container.
 
     It begins ``first_in_block`` bytes into the inflated block at ``first_byte``, with byte 0 for the first record
-    of the file; and ends in the same way. The last part ends where the file does.
+    of the file; and ends in the same way. The last part ends where the file does. ``header_bytes``, of CRAM, is where
+    the first container of records begins.
     """
 
     first_byte: int
@@ -38,6 +39,7 @@ class Part:
     first_in_block: int = 0
     end_in_block: int = 0
     is_last: bool = False
+    header_bytes: int = 0
 
 
 def whole_file(n_bytes: int) -> Part:
@@ -53,7 +55,7 @@ def parts_from_index(index: BinaryIO, n_bytes: int, source: str, part_bytes: int
     Returns at least one part, in order, without gaps.
     Raises BadObject for an index that is damaged, or of another file.
     """
-    offsets = np.unique(_record_offsets(_read_index(index, source), source))
+    offsets = np.unique(_record_offsets(read_index(index, source), source))
     offsets = offsets[offsets > 0]
     blocks = (offsets >> np.uint64(16)).astype(np.int64)
     if len(blocks) and blocks[-1] >= n_bytes:
@@ -76,8 +78,8 @@ def parts_from_index(index: BinaryIO, n_bytes: int, source: str, part_bytes: int
     ]
 
 
-def _read_index(index: BinaryIO, source: str) -> bytes:
-    """Read all of an index; CSI is inflated."""
+def read_index(index: BinaryIO, source: str) -> bytes:
+    """Read all of an index; CSI and CRAI are inflated. Raises BadObject."""
     content = index.read(MAX_INDEX_BYTES + 1)
     if content.startswith(b"\x1f\x8b"):
         try:
