@@ -60,6 +60,19 @@ def bismark(table: pd.DataFrame, shift: int = 1, span: int = 0) -> str:
     return "".join(lines)
 
 
+def encode(table: pd.DataFrame, digits: int = 0) -> str:
+    """Write sites as bedMethyl of ENCODE: coverage, and the percentage of methylated calls to some digits."""
+    lines = []
+    for row in table.itertuples():
+        calls = row.meth + row.canonical + row.other
+        percent = f"{100 * row.meth / calls if calls else 0:.{digits}f}"
+        fields = [row.chrom, row.start, row.start + 1, "sample_1", min(calls, 1000), row.strand]
+        lines.append(
+            "\t".join(map(str, [*fields, row.start, row.start + 1, "255,0,0", calls, percent])) + "\n"
+        )
+    return "".join(lines)
+
+
 def brute_force(
     table: pd.DataFrame, places: pd.DataFrame, min_calls: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:

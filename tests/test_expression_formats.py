@@ -55,6 +55,21 @@ def test_read_matrix__reads_gct(version):
     assert_is_the_cohort(read(gct(version), orientation="genes_x_samples"))
 
 
+@pytest.mark.parametrize("option", [None, "Name", "NAME"])
+def test_read_matrix__reads_gct_with_the_numbers_of_rows_before_the_names(option):
+    start, header, *rows = gct().split("\n", 3)[1:3] + gct().split("\n", 3)[3].splitlines()
+    names = header.replace("Name", option or "Name")
+    numbered = "".join(f"{number}\t{row}\n" for number, row in enumerate(rows))
+    content = f"#1.2\n{start}\nid\t{names}\n{numbered}"
+    found = read(content, id_column=option)
+    assert_is_the_cohort(found)
+    assert found.features["gene"].tolist() == ["p53", "", "K-Ras oncogene", ""]
+    some = read(content.replace("\n", "\r\n"), ["S3"])
+    np.testing.assert_array_equal(some.values, VALUES[2:].astype(np.float32))
+    assert_refused(content.replace("6.25", "x"), "line 5, column 'S2'", "found 'x'")
+    assert_refused(content.replace("id\t", "number\t", 1), "line 3: 6 columns found, 5 expected")
+
+
 GCT_REFUSED = {
     "a row less": (gct()[: gct().rindex("EGFR")], "3 rows found; line 2 says 4"),
     "a row more": (gct() + "BRCA1\t\t1\t2\t3\n", "5 rows found; line 2 says 4"),

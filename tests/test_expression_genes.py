@@ -73,6 +73,7 @@ def test_read_object__takes_the_only_column_of_numbers():
             "layout": "table",
             "feature_type": "gene",
             "quantity": "log2(values + 1)",
+            "n_records": 3,
             "n_features": 3,
             "n_detected": 2,
             "n_missing": 0,

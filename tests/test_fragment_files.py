@@ -44,9 +44,16 @@ def read_plainly(text: str) -> dict[str, int] | int:
     order: list[str] = []
     last = (0, 0)
     n_fields = 0
-    for number, line in enumerate(text.split("\n")[:-1], 1):
+    lines = text.split("\n")[:-1]
+    for number, line in enumerate(lines, 1):
         if not n_fields and line.startswith(("#", "track", "browser")):
             continue
+        names = line.split("\t")
+        is_header = names[0].lower() in ("chrom", "chr", "chromosome") and len(names) > 1
+        if number == 1 and is_header and not names[1].removesuffix("\r").isdigit():
+            continue
+        if n_fields and not "".join(lines[number - 1 :]).strip("\r"):
+            break
         fields = line.removesuffix("\r").split("\t")
         n_fields = n_fields or len(fields)
         if len(fields) != n_fields or n_fields not in (3, 4, 5, 6) or not fields[0]:
@@ -150,6 +157,9 @@ def tables(draw) -> str:
     if not draw(is_odd):
         rows.sort()
     lines = ["# a note"] if draw(st.booleans()) else []
+    if draw(st.booleans()):
+        header = "\t".join(["chrom", "start", "end", "mapq", "strand", "name"][:n_fields])
+        lines.insert(draw(st.integers(0, len(lines))), header)
     for name, start, n_bp, mapq in rows:
         start = min(start, SIZES.get(name, 10**9) - n_bp)
         words = [
@@ -161,6 +171,7 @@ def tables(draw) -> str:
         words = [draw(st.sampled_from(ODD_WORDS)) if draw(is_odd) else word for word in words]
         words = words[: draw(st.integers(0, 6))] if draw(is_odd) else words
         lines.append("\t".join(words) + ("\r" if draw(is_odd) else ""))
+    lines += draw(st.lists(st.sampled_from(["", "\r"]), max_size=3))
     return "".join(line + "\n" for line in lines)
 
 
@@ -247,7 +258,9 @@ def test_tally_table__other_numbers_of_columns_are_read(row):
         ),
         (GOOD + "chr1\t20000001\t20000100\t30\t*\n", "line 2 .*the strand"),
         (GOOD + "chr1\t20000001\t20000100\t30\n", "line 2 .*4 fields where the first row has 5"),
-        (GOOD + "\n", "line 2 .*1 fields where the first row has 5"),
+        (GOOD + "\n" + GOOD, "line 2 .*1 fields where the first row has 5"),
+        (GOOD + "chrom\tstart\tend\tmapq\tstrand\n", "line 2 .*the start is no whole number of bp"),
+        ("\n" + GOOD, "line 1 has 1 tab-separated fields"),
         (GOOD + "chr1\t20000001\t20000001\t30\t+\n", "line 2 .*the end is not beyond the start"),
         (GOOD + "chr1\t19999999\t20000100\t30\t+\n", "line 2 .*starts before the row ahead of it"),
         (GOOD + "chr2\t5\t50\t30\t+\n" + GOOD, "line 3: chromosome 'chr1' appears again after 'chr2'"),
@@ -268,6 +281,23 @@ def test_tally_table__other_numbers_of_columns_are_read(row):
 def test_tally_table__fault_is_told_with_its_line(text, said):
     with pytest.raises(InputError, match=said):
         tally(text.encode())
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 30, 4 << 20])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\r\n\n"])
+def test_tally_table__empty_lines_behind_the_last_row_are_no_rows(end, chunk_bytes):
+    found = tally((GOOD * 2 + end).encode(), chunk_bytes)
+    assert (found.counts["n_records"], found.counts["n_fragments"]) == (2, 2)
+    with pytest.raises(BadObject, match=r"line 3 .*1 fields where the first row has 5"):
+        tally((GOOD * 2 + end + GOOD).encode(), chunk_bytes)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 30, 4 << 20])
+@pytest.mark.parametrize("header", ["chrom\tstart\tend\tmapq\tstrand\n", "Chr\tStart\tEnd\tMapq\tStrand\r\n"])
+def test_tally_table__a_first_line_of_names_is_no_row(header, chunk_bytes):
+    assert tally((header + GOOD * 2).encode(), chunk_bytes).counts["n_records"] == 2
+    with pytest.raises(InputError, match="line 2"):
+        tally((header * 2 + GOOD).encode(), chunk_bytes)
 
 
 def test_tally_table__offset_of_a_plain_file_is_that_of_the_line():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methylation_files import SIZES, bedmethyl, bismark, brute_force, gzipped, read, sites
+from methylation_files import SIZES, bedmethyl, bismark, brute_force, encode, gzipped, read, sites
 from oncoarena.assays import methylation, methylation_calls
 from oncoarena.errors import BadObject, InputError
 from oncoarena.kernels import methylation_rows
@@ -72,6 +72,30 @@ def test_read_object__same_calls_in_every_format_give_the_same_blocks():
         np.testing.assert_array_equal(found["methylation_bins"].values, expected["methylation_bins"].values)
 
 
+@pytest.mark.parametrize("digits", [0, 2])
+def test_read_object__calls_of_encode_are_the_percentage_of_the_coverage(digits):
+    table = sites(200)
+    calls = table["meth"] + table["canonical"] + table["other"]
+    rounded = table.copy()
+    for row in table.index:
+        share = float(f"{100 * table['meth'][row] / max(calls[row], 1):.{digits}f}") / 100
+        rounded.loc[row, "meth"] = int(calls[row] * share + 0.5)
+    rounded["canonical"], rounded["other"] = calls - rounded["meth"], 0
+    found, expected = read(encode(table, digits)), read(bedmethyl(rounded))
+    for block in expected:
+        np.testing.assert_array_equal(found[block].values, expected[block].values)
+    told = found["methylation_bins"].qc
+    assert told == {**expected["methylation_bins"].qc, "format": "bedMethyl of ENCODE"}
+    # Of fewer than 100 calls a percentage of whole numbers tells the count itself.
+    np.testing.assert_array_equal(rounded["meth"], table["meth"])
+
+
+def test_read_object__encode_without_a_call_may_have_no_percentage():
+    row = "chr1\t5\t6\t.\t0\t+\t5\t6\t0,0,0\t{}\t{}\n"
+    assert np.isnan(read(row.format(0, "nan"))["methylation_bins"].values).all()
+    assert read(row.format(7, "14"))["methylation_bins"].values[0] == np.float32(1 / 7)
+
+
 def test_read_object__only_rows_of_the_modification_count():
     table = sites(40)
     other = table.assign(meth=table["other"], other=table["meth"])
@@ -83,6 +107,7 @@ def test_read_object__only_rows_of_the_modification_count():
     assert not np.array_equal(
         read(both)["methylation_bins"].values, read(both, mod_code="h")["methylation_bins"].values
     )
+    assert read(both)["methylation_bins"].qc["n_records"] == 2 * len(table)
     with pytest.raises(InputError, match=r"none of modification 'a', the first is of 'h'; set mod_code"):
         read(both, mod_code="a")
 
@@ -100,6 +125,10 @@ def test_read_object__regions_may_overlap_and_come_in_any_order(tmp_path):
     assert found["methylation_bins"].features[["chrom", "start", "end"]].to_numpy().tolist() == (
         regions.to_numpy().tolist()
     )
+    # A person wrote the regions: the last line needs no end.
+    bed.write_text(bed.read_text().rstrip("\n"))
+    unended = read(bedmethyl(table), regions=str(bed))
+    np.testing.assert_array_equal(unended["methylation_bins"].values, found["methylation_bins"].values)
     beta, calls = brute_force(table, regions)
     np.testing.assert_array_equal(found["methylation_bins"].values, beta.astype(np.float32))
     np.testing.assert_array_equal(found["methylation_calls"].values, calls)
@@ -145,6 +174,7 @@ def test_read_object__figures_of_quality_are_those_of_pandas():
     calls = table[["meth", "canonical", "other"]].to_numpy().sum(axis=1)
     assert qc["format"] == "bedMethyl"
     assert qc["n_sites"] == len(table)
+    assert qc["n_records"] == len(table) + 1
     assert qc["n_calls"] == calls.sum()
     assert qc["mean_calls"] == pytest.approx(calls.mean())
     assert qc["global_beta"] == pytest.approx(table["meth"].sum() / calls.sum())

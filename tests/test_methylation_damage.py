@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methylation_files import SIZES, bedmethyl, bismark, gzipped, read, sites
+from methylation_files import SIZES, bedmethyl, bismark, encode, gzipped, read, sites
 from oncoarena.assays import methylation_calls
 from oncoarena.errors import BadObject, InputError
 from oncoarena.kernels import methylation_rows
@@ -81,6 +81,26 @@ def test_read_object__a_wrong_field_of_bismark_is_told_by_line(field, value, mes
     assert re.search(f"line {line} .*{message}", str(refusal(with_field(COVERAGE, line, field, value))))
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (2, "x", "field 2 is not a whole number"),
+        (3, "1", "the end is not beyond the start"),
+        (6, "*", "field 6 is not a strand"),
+        (10, "-1", "field 10 is not a whole number"),
+        (10, "1.5", "field 10 is not a whole number"),
+        (11, "101", "field 11 is not a percentage"),
+        (11, "-1", "field 11 is not a percentage"),
+        (11, "x", "field 11 is not a percentage"),
+        (11, "nan", "field 11 is not a percentage"),
+        (11, "50\t1", "12 fields found, 11 expected .bedMethyl of ENCODE"),
+    ],
+)
+def test_read_object__a_wrong_field_of_encode_is_told_by_line(field, value, message):
+    line = 1 + TABLE.index[(TABLE["meth"] > 2) & (TABLE["start"] > 10)][3]
+    assert re.search(f"line {line} .*{message}", str(refusal(with_field(encode(TABLE), line, field, value))))
+
+
 def test_read_object__percentages_may_be_rounded_or_cut_to_any_digit():
     row = "chr1\t5\t6\tm\t7\t+\t5\t6\t0\t7\t{}\t1\t6\t0\t0\t0\t0\t0\n"
     for percent in ("14", "15", "14.3", "14.2", "14.29", "14.28", "14.2857142857142857142", "1.43e1"):
@@ -144,7 +164,7 @@ def test_read_object__another_genome_is_seen_in_a_position_beyond_the_chromosome
         ("", "the file is empty"),
         ("#chrom\n", "a header and no rows"),
         ("cg0001\t0.5\n", "set technology: array"),
-        ("chr1\t5\t6\tm\t1\t+\t5\t6\t0\t1\t0\n", "write it with modkit pileup"),
+        ("chr1\t5\t6\t5mC\t1\t+\t5\t6\t0\t1\t0\n", "write it with modkit pileup"),
         ("chr1\t5\t+\t1\t2\tCG\tCGA\n", "give its coverage file"),
         ("chr1\n", "1 fields; expected the 18 of bedMethyl"),
         (PLAIN[:-1], "the last and has no line end"),
@@ -257,6 +277,7 @@ def test_read_object__damaged_gzip_is_read_right_or_refused(raw):
 @settings(deadline=None, max_examples=150)
 @given(
     damaged(COVERAGE.encode())
+    | damaged(encode(TABLE).encode())
     | st.binary(max_size=300)
     | st.text(alphabet="chr1 \t\n\r0.#m+-,\0é", max_size=120).map(str.encode)
 )

@@ -83,6 +83,7 @@ def test_read_object__a_file_of_one_sample_gives_its_row_of_the_matrix():
         found = read_one(raw, **keys)
         np.testing.assert_array_equal(found.values, row.values[0], err_msg=name)
         assert found.features["id"].tolist() == PROBES
+        assert found.qc.pop("n_records") == len(PROBES)
         assert found.qc == {key: row.qc[key][0] for key in found.qc}
 
 

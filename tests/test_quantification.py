@@ -42,6 +42,7 @@ PROGRAMS = {
     "RSEM isoforms": (rsem_isoforms, "TPM", "transcript"),
     "featureCounts": (feature_counts, "TPM", "gene"),
 }
+_HEADERS = ("gene_id", "Name", "target_id", "transcript_id", "Geneid")
 ROUNDING = {"RSEM genes": 1e-4, "RSEM isoforms": 1e-4}
 
 
@@ -84,6 +85,50 @@ def test_read_object__counts_the_share_of_assigned_reads_and_of_mitochondrial_ge
     assert read(gdc()).qc["mitochondrial_share"] == pytest.approx(COUNTS[3] / COUNTS.sum())
     assert "mitochondrial_share" not in read(star()).qc
     assert "assigned_share" not in read(salmon()).qc
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_read_object__counts_the_rows_that_it_reads(program):
+    content = PROGRAMS[program][0]()
+    n_above = sum(line.startswith(("#", *_HEADERS)) for line in content.splitlines())
+    n_records = read(content).qc["n_records"]
+    assert (n_records, type(n_records)) == (len(content.splitlines()) - n_above, int)
+
+
+def test_read_object__knows_the_names_that_rsem_appends_to_ids():
+    names = [f"{gene}_{symbol}" for gene, symbol in zip(IDS, SYMBOLS, strict=True)]
+    content = rsem_genes()
+    for gene, name in zip(IDS, names, strict=True):
+        content = content.replace(f"\n{gene}\t", f"\n{name}\t")
+    found = read(content)
+    assert found.features["id"].tolist() == BARE_IDS
+    assert found.features["gene"].tolist() == SYMBOLS
+    assert found.qc["mitochondrial_share"] == pytest.approx(COUNTS[3] / COUNTS.sum(), abs=1e-4)
+    assert read(content, strip_version=False).features["id"].tolist() == names
+    place = {"chrom": ["chr17"], "start": [5], "end": [9]}
+    annotated = read(content, pd.DataFrame({"id": ["ENSG00000141510.5"], **place})).features
+    assert annotated.iloc[0].tolist() == ["ENSG00000141510", "chr17", 5, 9, "TP53"]
+
+
+@pytest.mark.parametrize(
+    ("name", "bare", "symbol"),
+    [
+        ("ENSG00000000003.14_TSPAN6", "ENSG00000000003", "TSPAN6"),
+        ("ENSG00000000003_TSPAN6", "ENSG00000000003", "TSPAN6"),
+        ("ENSG00000276626.1_5S_rRNA", "ENSG00000276626", "5S_rRNA"),
+        ("ENSG00000182378.14_PAR_Y_PLCXD1", "ENSG00000182378_PAR_Y", "PLCXD1"),
+        ("ENST00000373020.8_TSPAN6-201", "ENST00000373020", "TSPAN6"),
+        ("ENSMUSG00000059552.13_H2-K1", "ENSMUSG00000059552", "H2-K1"),
+        ("ENSG00000223972.5_2", "ENSG00000223972", ""),
+        ("ENSG00000223972_2", "ENSG00000223972_2", ""),
+        ("MY_GENE.1", "MY_GENE.1", ""),
+    ],
+)
+def test_read_object__separates_id_version_and_name(name, bare, symbol):
+    others = [f"ENSG0000099999{row}" for row in range(4)]
+    features = read(salmon([name, *(f"{other}.{row}" for row, other in enumerate(others))])).features
+    assert features.iloc[0][["id", "gene"]].tolist() == [bare, symbol]
+    assert features["id"].tolist()[1:] == others
 
 
 def test_read_object__takes_the_symbols_of_the_file():

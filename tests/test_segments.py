@@ -73,6 +73,44 @@ def test_average_segments__is_the_average_of_bases(data):
         np.testing.assert_allclose(mean[number], known.mean() if len(known) else np.nan, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("write", "gap"),
+    [
+        *((write, gap) for write in (seg, cns) for gap in ("NA", "", "inf", "-inf")),
+        (ascat, "NA"),
+        (ascat, ""),
+    ],
+)
+def test_read_object__segments_without_a_value_cover_nothing_and_are_counted(write, gap):
+    table = draw(11, chroms=("chr1", "chr21", "chrX"))
+    gaps = [1, len(table) - 1]
+    values = ["major", "minor"] if write is ascat else ["log2"]
+    holed = table.astype(dict.fromkeys(values, object))
+    holed.loc[gaps, values] = gap
+    expected = read(write(table.drop(index=gaps)))
+    # A gap over a segment contradicts nothing; one on another contig is counted as elsewhere.
+    over = holed.loc[[1]].assign(start=table["start"][2], end=table["start"][2] + 5)
+    found = read(write(pd.concat([holed, over, holed.loc[[1]].assign(chrom="chrUn_1")])))
+    for name, block in expected.items():
+        np.testing.assert_array_equal(found[name].values, block.values)
+        counts = {"n_without_value": 3, "n_segments_elsewhere": 1, "n_records": len(table) + 2}
+        assert found[name].qc == pytest.approx({**block.qc, **counts}, nan_ok=True)
+    cohort = write(holed, "S1") + write(table, "S2", header=False) if write is not cns else None
+    if cohort:
+        matrix = segments.read_matrix(io.BytesIO(cohort.encode()), "a", ["S2", "S1"], segments.Options())
+        assert matrix["copy_ratio"].qc["n_without_value"].tolist() == [0, 2]
+        np.testing.assert_array_equal(matrix["copy_ratio"].values[1], expected["copy_ratio"].values)
+
+
+def test_read_object__segments_of_which_none_has_a_value_are_refused():
+    empty = draw(11).assign(log2=np.nan)
+    with pytest.raises(InputError, match="none of the segments of 'S1' has a value"):
+        read(seg(empty))
+    # Those of a sample that is not asked for are not looked at.
+    both = seg(empty, "S0") + seg(draw(1), "S1", header=False)
+    assert read(both)["copy_ratio"].qc["n_without_value"] == 0
+
+
 def test_read_object__half_of_a_bin_must_be_covered():
     def value(end: int, **options) -> float:
         table = pd.DataFrame({"chrom": ["chr1"], "start": [0], "end": [end], "log2": [0.7]})
@@ -169,7 +207,10 @@ def test_read_matrix__rows_are_those_of_the_objects_of_each_sample(monkeypatch):
                     np.testing.assert_array_equal(found[block].values[row], one[block].values)
                     np.testing.assert_array_equal(found[block].values[row], picked[block].values)
                     told = found[block].qc.iloc[[row]].reset_index(drop=True)
-                    pd.testing.assert_frame_equal(told, pd.DataFrame([{"sample_id": name, **one[block].qc}]))
+                    figures = {key: value for key, value in one[block].qc.items() if key != "n_records"}
+                    pd.testing.assert_frame_equal(told, pd.DataFrame([{"sample_id": name, **figures}]))
+                assert one["copy_ratio"].qc["n_records"] == len(tables[name])
+                assert picked["copy_ratio"].qc["n_records"] == sum(map(len, tables.values()))
             assert found["copy_ratio"].notes == (
                 "all.seg: 1 samples that are not in the sheet were ignored.",
             )
@@ -183,6 +224,8 @@ def test_read_object__figures_of_quality_are_those_of_pandas():
     assert qc["format"] == "CNVkit"
     assert qc["n_segments"] == len(table)
     assert qc["n_segments_elsewhere"] == 1
+    assert qc["n_records"] == len(table) + 1
+    assert qc["n_without_value"] == 0
     assert qc["covered_share"] == pytest.approx(length.sum() / autosomes)
     altered = length[table["log2"].abs() > 0.2].sum() / length.sum()
     assert qc["fraction_genome_altered"] == pytest.approx(altered)
@@ -191,8 +234,11 @@ def test_read_object__figures_of_quality_are_those_of_pandas():
 @pytest.mark.parametrize(
     ("x", "y", "sex"),
     [
-        (0.0, None, "female"),
+        # A man against a normal of the same sex looks like this too.
+        (0.0, None, ""),
         (0.0, -6.0, "female"),
+        (0.0, 0.0, "male"),
+        (None, -6.0, ""),
         (-1.0, -1.0, "male"),
         (-1.0, None, "male"),
         (None, None, ""),

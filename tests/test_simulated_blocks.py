@@ -74,7 +74,8 @@ def test_tumours__are_read_by_all_four_assays(tmp_path, form):
     assert np.isnan(calls["methylation_bins"]).mean() < 0.06
     with (folder / "segments.seg").open("rb") as stream:
         copies = segments.read_matrix(stream, "segments.seg", ids, segments.Options())
-    assert copies["copy_ratio"].qc["sex_inferred"].tolist() == sex.tolist()
+    # Of chrX alone nobody tells a woman from a man whose tumour is compared with his own blood.
+    assert copies["copy_ratio"].qc["sex_inferred"].tolist() == sex.replace("female", "").tolist()
     if form == "maf":
         options = variants.Options(context="column", consequences="maf")
         with (folder / "variants.maf.gz").open("rb") as stream:

@@ -59,7 +59,7 @@ def read_regions(uri: str, sizes: Mapping[str, int]) -> list[tuple[str, int, int
     regions = []
     n_lines = 0
     with store.open_input(uri) as stream:
-        for chunk in line_chunks(stream, uri):
+        for chunk in line_chunks(stream, uri, may_lack_end=True):
             for number, line in enumerate(chunk.text.decode(errors="replace").splitlines(), chunk.number):
                 if not line.strip() or line.startswith(("#", "track", "browser")):
                     continue

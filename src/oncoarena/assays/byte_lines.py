@@ -1,7 +1,8 @@
 """Whole lines of a text object, gzipped or not, a few megabytes at a time.
 
 The checksum of every gzip member is verified. An object that was cut short is refused as far as its bytes can
-tell: inside a gzip member, before the empty block that ends a BGZF file, or inside its last line.
+tell: inside a gzip member, before the empty block that ends a BGZF file, or inside its last line. That line needs
+no end where the bytes say that the text is whole: in BGZF, which ends by its empty block, or in one gzip member.
 """
 
 import codecs
@@ -56,9 +57,20 @@ class LineChunk:
         return self.text[position:end].decode(errors="replace").rstrip("\r")
 
 
-def line_chunks(stream: BinaryIO, source: str, chunk_bytes: int = 4 << 20) -> Iterator[LineChunk]:
+@dataclass(eq=False)
+class _Members:
+    """How many gzip members were begun; of BGZF, whose end block tells that it is whole, one."""
+
+    n: int = 0
+
+
+def line_chunks(
+    stream: BinaryIO, source: str, chunk_bytes: int = 4 << 20, *, may_lack_end: bool = False
+) -> Iterator[LineChunk]:
     """Yield the lines of an object in chunks of about ``chunk_bytes``, each line once.
 
+    Parameters: ``may_lack_end`` says that the last line needs no line end, as in a file that a person wrote; without
+    it such a line of plain text, or of several gzip members, is taken for one that was cut.
     Raises InputError where it is no text, BadObject where it is damaged, empty or cut short.
     """
     start = stream.read(READ_BYTES)
@@ -69,7 +81,8 @@ def line_chunks(stream: BinaryIO, source: str, chunk_bytes: int = 4 << 20) -> It
     # The extra field that tells the size of a BGZF block: SAM specification v1, section 4.1.
     is_bgzf = is_gzip and start[12:14] == b"BC"
     inflate = _inflate_blocks if is_bgzf else _inflate
-    pieces = inflate(stream, start, source) if is_gzip else _read(stream, start)
+    members = _Members()
+    pieces = inflate(stream, start, source, members) if is_gzip else _read(stream, start)
     number, offset = 1, 0
     pending: list[bytes] = []
     n_pending = 0
@@ -94,6 +107,9 @@ def line_chunks(stream: BinaryIO, source: str, chunk_bytes: int = 4 << 20) -> It
             number += chunk.text.count(b"\n")
             offset += end
     rest = b"".join(pending)
+    # Several members may have been cut between two of them, where each that is there is whole.
+    if rest and not rest.endswith(b"\n") and (may_lack_end or members.n == 1):
+        rest += b"\n"
     if rest and not rest.endswith(b"\n"):
         last = number + rest.count(b"\n")
         at = None if is_gzip else offset + len(rest)
@@ -114,7 +130,7 @@ def _read(stream: BinaryIO, data: bytes) -> Iterator[bytes]:
         data = stream.read(READ_BYTES)
 
 
-def _inflate(stream: BinaryIO, data: bytes, source: str) -> Iterator[bytes]:
+def _inflate(stream: BinaryIO, data: bytes, source: str, members: _Members) -> Iterator[bytes]:
     """Yield the content of all gzip members in bounded pieces; zlib checks length and CRC of each."""
     n_read = 0
     member = None
@@ -125,6 +141,7 @@ def _inflate(stream: BinaryIO, data: bytes, source: str) -> Iterator[bytes]:
                 if data[0] == 0 and not data.strip(b"\0"):
                     break  # the padding that the gzip format allows after its last member
                 member = zlib.decompressobj(wbits=31)
+                members.n += 1
             try:
                 piece = member.decompress(data, READ_BYTES)
             except zlib.error as error:
@@ -144,10 +161,11 @@ def _inflate(stream: BinaryIO, data: bytes, source: str) -> Iterator[bytes]:
         _refuse_cut(source, n_read)
 
 
-def _inflate_blocks(stream: BinaryIO, data: bytes, source: str) -> Iterator[bytes]:
+def _inflate_blocks(stream: BinaryIO, data: bytes, source: str, members: _Members) -> Iterator[bytes]:
     """Yield the content of all BGZF blocks in bounded pieces, the CRC of each checked; some three times faster."""
     from oncoarena.kernels.bgzf import COMPLAINTS, NEEDS_INPUT, NOTE_BYTES, Inflater
 
+    members.n = 1
     inflater = Inflater()
     out = np.empty(INFLATED_BYTES, dtype=np.uint8)
     notes = np.empty((len(out) // NOTE_BYTES + 2, 2), dtype=np.int64)

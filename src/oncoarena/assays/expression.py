@@ -1,8 +1,9 @@
 """Expression: one value a gene, from a matrix of the whole cohort or from one file a sample.
 
 A sample's file that a known program wrote (see ``quantification``) gives log2(TPM + 1), or log2(CPM + 1) where it
-has neither TPM nor lengths. Any other table and every matrix is taken as it is unless ``quantity`` and ``transform``
-say what it holds. Which quantity was taken is a figure of quality, and must be the same for all samples (``SAME``).
+has neither TPM nor lengths; so does a matrix of featureCounts. Any other table and matrix is taken as it is unless
+``quantity`` and ``transform`` say what it holds; where it looks like counts of reads, that is told. Which quantity was
+taken is a figure of quality, and must be the same for all samples (``SAME``).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,13 @@ import pandas as pd
 from oncoarena import legal
 from oncoarena.assays import MatrixFeatures, SampleFeatures
 from oncoarena.assays.formats import open_table
-from oncoarena.assays.quantification import bare_names, choose_reading, transcripts_per_million
+from oncoarena.assays.quantification import (
+    COUNTS_EXCEED,
+    are_whole,
+    bare_names,
+    choose_reading,
+    transcripts_per_million,
+)
 from oncoarena.assays.sample_genes import SampleRows, read_rows
 from oncoarena.assays.tables import FLOAT32_MAX
 from oncoarena.cohort import BlockSpec
@@ -31,6 +38,12 @@ BLOCKS = {
         reference="doi:10.1007/s12064-012-0162-3",
     )
 }
+
+LIKE_COUNTS = (
+    f"whole numbers of 0 or more, some above {COUNTS_EXCEED}, are used as they are; for counts of reads set quantity: "
+    "cpm, for other values set transform: none"
+)
+"""The ``remark`` in the table of quality on a table of one sample that may hold counts; the same for every sample."""
 
 SAME = ("quantity", "feature_type")
 """Figures of quality that must be equal in all samples of a study."""
@@ -50,8 +63,8 @@ class Options:
     orientation: str = "auto"
     """Of a matrix: auto | genes_x_samples | samples_x_genes. ``auto`` looks where the sample ids are."""
     quantity: str = "auto"
-    """auto | tpm | cpm | counts. Of a program's table: what to take, ``auto`` TPM where possible, else CPM (counts
-    per million). Of any other table and a matrix: what it holds; ``cpm`` means counts, to be scaled to CPM."""
+    """auto | tpm | cpm | counts. Of a program's table and a matrix of featureCounts: what to take, ``auto`` TPM where
+    possible, else CPM (counts per million). Of any other: what it holds; ``cpm`` means counts, to be scaled to CPM."""
     transform: str = "auto"
     """auto | none | log2p1, i.e. log2(1 + value). ``auto``: none for a matrix or table of which ``quantity`` is auto
     and no program is known."""
@@ -63,7 +76,7 @@ class Options:
     """Of a file of one sample: name of the column of values (or counts); by default the program's, or the only column
     of numbers."""
     strip_version: bool = True
-    """Remove the version of Ensembl ids, e.g. of ENSG00000141510.16."""
+    """Remove the version of Ensembl ids and a name behind it, e.g. of ENSG00000141510.16_TP53."""
 
     def __post_init__(self) -> None:
         for key, words in _LEGAL.items():
@@ -127,8 +140,15 @@ def read_object(
         "feature_type": genes.feature_type,
         "quantity": f"log2({reading.label} + 1)" if reading.is_log else reading.label,
     }
+    if (
+        (reading.quantity, options.transform) == ("values", "auto")
+        and (values > COUNTS_EXCEED).any()
+        and are_whole(values)
+    ):
+        qc["remark"] = LIKE_COUNTS
     n_missing, n_zero = int(np.isnan(values).sum()), len(values) - int(np.count_nonzero(values))
     qc |= {
+        "n_records": len(rows.names),
         "n_features": len(values),
         "n_detected": len(values) - n_missing - n_zero,
         "n_missing": n_missing,
@@ -151,7 +171,8 @@ def read_matrix(
     """Read the expression of the given samples from one matrix.
 
     Parameters: ``stream`` a text (gzipped or not), Parquet, GCT or AnnData (.h5ad), genes x samples or samples x
-    genes; ``sample_ids`` (n_samples,) unique; ``annotation`` see ``gene_features.describe_genes``.
+    genes; ``sample_ids`` (n_samples,) unique, names of columns or rows, or of the alignments that name columns;
+    ``annotation`` see ``gene_features.describe_genes``.
     Returns the block ``expression``: values (n_samples, n_genes) float32, genes in the order of the file.
     Samples that are not asked for are ignored, and counted in a note.
     Raises InputError, also if a sample is not in the matrix.

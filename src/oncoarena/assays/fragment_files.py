@@ -2,7 +2,8 @@
 
 Columns are chrom, start, end (0-based, half-open), mapq, strand, as finaletoolkit writes them; chrom, start, end
 alone or with mapq; or the six of BED (chrom, start, end, name, mapq, strand). Rows are sorted by coordinate, as
-tabix wants them. Lines ahead of the first row that begin with #, track or browser are skipped.
+tabix wants them. Lines ahead of the first row that begin with #, track or browser are skipped, and so are a first
+line of names (chrom, start, ...) and empty lines behind the last row.
 """
 
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ _FAULTS = {
 # The largest set of contigs in use, hg38 with alternates, decoys and HLA, has about 3,400.
 MAX_CONTIGS = 100_000
 _HEADS = (b"#", b"track", b"browser")
+_CHROM_NAMES = ("chrom", "chr", "chromosome")
 _N_RECORDS, _N_MAPPED, _N_LOW_MAPQ = (
     COUNTERS.index(name) for name in ("n_records", "n_mapped", "n_low_mapq")
 )
@@ -60,15 +62,21 @@ def tally_table(
     tally = empty_tally(layout, filters)
     order = _Order()
     n_fields = 0
+    empty_line: BadObject | None = None
     for chunk in line_chunks(stream, source, chunk_bytes):
         if not n_fields:
             chunk = _without_head(chunk)
             if not chunk.text:
                 continue
             n_fields = _count_fields(chunk, source)
+        if empty_line is not None and not _is_blank(chunk.text):
+            raise empty_line
         rows = fragment_rows.scan_rows(chunk.text, n_fields, *_LAYOUTS[n_fields])
         if rows.status != fragment_rows.SOUND:
-            raise _fault(chunk, rows, n_fields, source)
+            # Empty lines may end the table; among its rows they are a fault.
+            empty_line = _fault(chunk, rows, n_fields, source)
+            if not _is_blank(chunk.text[rows.line :]):
+                raise empty_line
         _check_lengths(chunk, rows, source)
         chromosome, reference = order.follow(chunk, rows, layout, source)
         _check_ends(chunk, rows, chromosome, layout, genome_name, source)
@@ -86,8 +94,16 @@ def tally_table(
     return tally
 
 
+def _is_blank(text: bytes) -> bool:
+    return not text.replace(b"\r\n", b"\n").strip(b"\n")
+
+
 def _without_head(chunk: LineChunk) -> LineChunk:
     position = 0
+    if chunk.number == 1:
+        names = chunk.line(0).split("\t")
+        if names[0].lower() in _CHROM_NAMES and len(names) > 1 and not names[1].isdigit():
+            position = chunk.text.index(b"\n") + 1
     while chunk.text.startswith(_HEADS, position):
         position = chunk.text.index(b"\n", position) + 1
     number, offset = chunk.place(position)

@@ -1,10 +1,12 @@
 """Matrices in GCT 1.2 and 1.3: text that says how many rows and columns it has.
 
-Source: https://clue.io/connectopedia/gct_format and the GenePattern file formats guide.
+Source: https://clue.io/connectopedia/gct_format and the GenePattern file formats guide. GTEx writes GCT 1.2 by tissue
+with one column more, of the numbers of rows, before Name and Description.
 """
 
 from collections.abc import Container, Iterator, Sequence
 from itertools import chain
+from typing import BinaryIO
 
 from oncoarena.assays.known_table import KnownTable
 from oncoarena.assays.tables import SYMBOL_COLUMNS, RowBatch
@@ -20,6 +22,16 @@ class GctTable(TextTable):
 
     orientation = "genes_x_samples"
     symbol_names = ("Description", "pr_gene_symbol", *SYMBOL_COLUMNS)
+    _has_row_numbers = False
+
+    def __init__(self, stream: BinaryIO, source: str, id_column: str | None = None):
+        super().__init__(stream, source, id_column)
+        if self._has_row_numbers and id_column is None:
+            names = (self.id_name, *self.columns)
+            self._id_index = 1
+            self._indices = [0, *range(2, len(names))]
+            self.id_name = names[1]
+            self.columns = tuple(names[index] for index in self._indices)
 
     def batches(
         self,
@@ -55,7 +67,10 @@ class GctTable(TextTable):
         header_number, header = self._take_line()
         n_fields = 1 + n_meta_columns + int(counts[1])
         n_found = header.rstrip(b"\t").count(b"\t") + 1
-        if n_found != n_fields:
+        names = [name.strip().lower() for name in header.split(b"\t", 3)[:3]]
+        if expected == 2 and n_found == n_fields + 1 and names == [b"id", b"name", b"description"]:
+            self._has_row_numbers = True
+        elif n_found != n_fields:
             raise InputError(
                 f"{self.source}: line {header_number}: {n_found} columns found, {n_fields} expected from line "
                 f"{number}. The file is damaged or was edited: copy it again, or correct line 2."

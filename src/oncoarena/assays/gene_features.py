@@ -17,15 +17,36 @@ QC_ROWS = (
 )
 """Rows in which STAR and HTSeq count the reads that belong to no gene."""
 
-# GENCODE marks the copies in the pseudo-autosomal region of chromosome Y.
-_VERSION = r"^(ENS[A-Z]*[GTPE][0-9]{11})\.[0-9]+(_PAR_Y)?$"
+# GENCODE adds to the version that of a mapping to another genome (ENSG00000223972.5_2), and marks the copies in the
+# pseudo-autosomal region of chromosome Y; RSEM may append the name. A name has a letter: ENSG00000000003_1 has none.
+_VERSION = r"(?:\.[0-9]+(?:_[0-9]+)?)?"
+_NAME = r"(?:_(?P<name>[^A-Za-z]*[A-Za-z].*))?"
+_ID = rf"^(?P<id>ENS[A-Z]*(?P<kind>[GTPE])[0-9]{{11}}){_VERSION}(?P<par>_PAR_Y)?{_NAME}$"
 
 
 def without_versions(ids: pa.Array) -> pa.Array:
-    """Remove the version of Ensembl ids: ENSG00000141510.16 becomes ENSG00000141510; ``_PAR_Y`` stays."""
-    if not pc.any(pc.match_substring(ids, ".")).as_py():
+    """Remove the version of Ensembl ids, and a name behind it; ``_PAR_Y`` stays.
+
+    ENSG00000141510.16 and ENSG00000141510.16_TP53 become ENSG00000141510.
+    """
+    if not pc.any(pc.match_substring_regex(ids, "[._]")).as_py():
         return ids
-    return pc.replace_substring_regex(ids, _VERSION, r"\1\2")
+    return pc.replace_substring_regex(ids, _ID, r"\1\3")
+
+
+def symbols_in(ids: pa.Array) -> pa.Array | None:
+    """Return the symbols that RSEM appended to Ensembl ids, (n_genes,), "" where there is none; None without any.
+
+    ENSG00000000003.14_TSPAN6 and its transcript ENST00000373020.8_TSPAN6-201 are both of TSPAN6.
+    """
+    if not pc.any(pc.match_substring(ids, "_")).as_py():
+        return None
+    parts = pc.extract_regex(ids, _ID)
+    names = pc.fill_null(pc.struct_field(parts, "name"), "")
+    if not pc.any(pc.not_equal(names, "")).as_py():
+        return None
+    is_transcript = pc.fill_null(pc.equal(pc.struct_field(parts, "kind"), "T"), False)
+    return pc.if_else(is_transcript, pc.replace_substring_regex(names, r"-[0-9]{3}$", ""), names)
 
 
 def feature_type_of(ids: pa.Array, otherwise: str = "gene") -> str:
@@ -47,9 +68,9 @@ def describe_genes(
 ) -> pd.DataFrame:
     """Build the feature table of genes from what the file says of them, and where given the annotation.
 
-    Parameters: ``ids`` (n_genes,) strings; ``symbols`` (n_genes,); ``place`` chrom, start, end of each
-    (0-based, half-open, bp; "", -1, -1 where unknown); ``annotation`` has columns id, chrom, start, end and
-    optionally gene, and overrides the file for the genes that it lists.
+    Parameters: ``ids`` (n_genes,) strings; ``symbols`` (n_genes,), by default those in the ids; ``place`` chrom,
+    start, end of each (0-based, half-open, bp; "", -1, -1 where unknown); ``annotation`` has columns id, chrom, start,
+    end and optionally gene, and overrides the file for the genes that it lists.
     Raises InputError, e.g. if ids are the same without their versions or the annotation lists none of the genes.
     """
     names = (without_versions(ids) if strip_version else ids).to_pylist()
@@ -59,8 +80,10 @@ def describe_genes(
             if first.setdefault(name, row) != row:
                 raise InputError(
                     f"{source}: {ids[first[name]].as_py()!r} and {ids[row].as_py()!r} are both {name!r} "
-                    "(the version of an Ensembl id does not count). Keep one row a gene, or set strip_version: false."
+                    "(the version of an Ensembl id and a name behind it do not count). Keep one row a gene, or set "
+                    "strip_version: false."
                 )
+    symbols = symbols_in(ids) if symbols is None else symbols
     genes = None if symbols is None else _checked_symbols(symbols.to_pylist(), source)
     chrom, start, end = place or (None, None, None)
     features = feature_table(names, chrom, start, end, genes)

@@ -14,9 +14,10 @@ from oncoarena.assays.variant_chunks import Fields, collect
 from oncoarena.assays.variant_tally import MISMATCH, NO_CONTEXT, Room, VariantTally
 from oncoarena.assays.variant_text import VariantText
 from oncoarena.assays.vcf import chromosome_arrays
-from oncoarena.errors import BadObject, InputError
+from oncoarena.errors import AbsentSamples, BadObject, InputError
 from oncoarena.kernels.text_fields import changes
-from oncoarena.kernels.variant_rows import ALLELE_BITS, BASE, scan_maf
+from oncoarena.kernels.variant_fields import BASE
+from oncoarena.kernels.variant_rows import ALLELE_BITS, scan_maf
 
 BARCODE = "Tumor_Sample_Barcode"
 CONTEXT_COLUMNS = ("CONTEXT", "ref_context", "Ref_Context", "trinucleotide_context", "Trinucleotide_Context")
@@ -113,20 +114,21 @@ class SampleCodes:
         self.n_other_rows += int(lengths[codes < 0].sum())
         return np.repeat(np.where(codes < 0, self._others, codes), lengths)
 
-    def only_sample(self, wanted: str, source: str) -> int:
-        """Return the row of the tally of the one sample of an object: 0 that which is looked for, 1 the only other one.
+    def only_sample(self, wanted: str, source: str) -> tuple[int, str]:
+        """Return the row of the tally of the one sample of an object, and the sample's name in it ("" without a row).
 
+        The row is 0 for that which is looked for, 1 for the only other one.
         Raises InputError where the object holds several samples, and not the one that is looked for.
         """
         if self.seen[0] or not self.others_seen:
-            return 0
+            return 0, wanted if self.seen[0] else ""
         if len(self.others_seen) > 1:
             names = [name.decode(errors="replace") for name in self.others_seen]
             raise InputError(
                 f"{source}: no row of sample {wanted!r}; {BARCODE} holds {abbreviated(names, _NAMED)}. Use the same "
                 "names in the sheet, set tumour_sample, or read the file as the matrix of the cohort."
             )
-        return 1
+        return 1, next(iter(self.others_seen)).decode(errors="replace")
 
     def notes(self, sample_ids: Sequence[str], may_be_absent: bool, source: str) -> list[str]:
         """Tell of samples without a row and rows without a sample.
@@ -136,10 +138,11 @@ class SampleCodes:
         absent = [name for name, seen in zip(sample_ids, self.seen, strict=True) if not seen]
         others = [name.decode(errors="replace") for name in self.others_seen]
         if absent and (not may_be_absent or not self.seen.any()):
-            raise InputError(
+            also = f"{BARCODE} also holds {abbreviated(others)}" if others else f"{BARCODE} holds no other"
+            raise AbsentSamples(
                 f"{source}: no row for {len(absent)} of {len(sample_ids)} samples of the sheet: {abbreviated(absent)}; "
-                f"{BARCODE} also holds {abbreviated(others)}. Use the same names in both; if the samples have no "
-                "mutation, set absent_sample: empty."
+                f"{also}. Use the same names in both; if the samples have no mutation, set absent_sample: empty.",
+                absent,
             )
         notes = []
         if absent:

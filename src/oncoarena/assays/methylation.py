@@ -1,10 +1,10 @@
 """Methylation: mean beta per bin or region from calls of single cytosines, or beta per probe of an array.
 
-Calls come from bedMethyl (modkit pileup) or Bismark coverage files, one a sample, recognised by their columns. They
-are averaged by calls: the beta of a bin is all methylated calls over all calls in it. Rows must be sorted by
-position within a chromosome, as both tools write them: the sums do not need it, but only so can a site that is there
-twice be seen in bounded memory. Beta values of arrays come from a matrix of the cohort, probes x samples, or from
-one file a sample; coordinates of probes are those of the annotation table.
+Calls come from bedMethyl (modkit pileup, or ENCODE) or Bismark coverage files, one a sample, recognised by their
+columns. They are averaged by calls: the beta of a bin is all methylated calls over all calls in it. Rows must be
+sorted by position within a chromosome, as these tools write them: the sums do not need it, but only so can a site
+that is there twice be seen in bounded memory. Beta values of arrays come from a matrix of the cohort, probes x
+samples, or from one file a sample; coordinates of probes are those of the annotation table.
 """
 
 from collections.abc import Sequence

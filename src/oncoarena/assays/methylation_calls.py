@@ -1,4 +1,7 @@
-"""Sums of methylation calls over bins or regions, from bedMethyl and Bismark coverage files."""
+"""Sums of methylation calls over bins or regions, from bedMethyl and Bismark coverage files.
+
+The bedMethyl of ENCODE has 11 columns and no counts: the methylated calls are the percentage of the coverage, rounded.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +12,10 @@ import pandas as pd
 
 from oncoarena.assays import SampleFeatures
 from oncoarena.assays.byte_lines import LineChunk, line_chunks
+from oncoarena.assays.methylation_regions import read_regions
 from oncoarena.cohort import feature_table
 from oncoarena.errors import BadObject, InputError
-from oncoarena.genomes import AUTOSOMES, Genome, bins, canonical_chromosome, chromosome_names, genome
+from oncoarena.genomes import AUTOSOMES, Genome, bins, canonical_chromosome, genome
 from oncoarena.kernels import methylation_rows as rows
 
 CHUNK_BYTES = 4 << 20
@@ -23,7 +27,9 @@ MALE = {"x_below": 0.65, "y_above": 0.05}
 FEMALE = {"x_above": 0.5, "y_below": 0.02}
 # At one position a cytosine may be on "+", "-" or ".": a fourth row must repeat one of the three before it.
 _N_CARRIED = 3
-_FORMATS = ("bedMethyl", "Bismark coverage")
+_FORMATS = ("bedMethyl", "Bismark coverage", "bedMethyl of ENCODE")
+# What modbam2bed writes where ENCODE names the sample (field 4): its coverage counts reads without a call too.
+_MODBAM2BED = (b"5mC", b"5hmC", b"5fC", b"5caC", b"5hmU", b"5fU", b"5caU", b"6mA", b"8oxoG", b"h", b"a")
 _HEADER_STARTS = (b"#", b"track", b"browser")
 
 
@@ -68,6 +74,11 @@ class _Tally:
     n_other_codes: int = 0
     other_code: str = ""
 
+    @property
+    def n_records(self) -> int:
+        """Rows that were read, of whatever contig and modification."""
+        return sum(self.n_sites.values()) + self.n_elsewhere + self.n_other_codes
+
 
 def read_calls(
     stream: BinaryIO, source: str, options: Any, regions: BinaryIO | None = None
@@ -82,7 +93,7 @@ def read_calls(
     if regions is None:
         places = bins(build, options.bin_bp, options.chromosomes)
     else:
-        places = _read_regions(regions, options, build)
+        places = read_regions(regions, options, build)
     tally = _Tally(_intervals_by_chromosome(places))
     kind = None
     for chunk in line_chunks(stream, source, CHUNK_BYTES):
@@ -138,15 +149,17 @@ def _recognise(chunk: LineChunk, source: str) -> tuple[LineChunk, int | None]:
     if not chunk.text:
         return chunk, None
     if len(fields) in rows.N_FIELDS:
-        return chunk, rows.N_FIELDS.index(len(fields))
+        kind = rows.N_FIELDS.index(len(fields))
+        if kind != rows.ENCODE or fields[3] not in _MODBAM2BED:
+            return chunk, kind
     hints = {
         2: "if this is a table of beta values by probe, set technology: array",
         7: "this may be a cytosine report of Bismark; give its coverage file (.cov.gz)",
-        11: "this may be a bedMethyl of ENCODE or modbam2bed, which has no counts; write it with modkit pileup",
+        11: "this may be of modbam2bed, which has no counts; write it with modkit pileup",
     }
     raise BadObject(
-        f"{source}: line {number}: {len(fields)} fields; expected the 18 of bedMethyl (modkit pileup) or the 6 of a "
-        f"Bismark coverage file; {hints.get(len(fields), 'give one of these')}",
+        f"{source}: line {number}: {len(fields)} fields; expected the 18 of bedMethyl (modkit pileup; 11 of ENCODE) "
+        f"or the 6 of a Bismark coverage file; {hints.get(len(fields), 'give one of these')}",
         offset=offset,
     )
 
@@ -179,7 +192,7 @@ def _check_rows(part: rows.Rows, chunk: LineChunk, kind: int, source: str, optio
         if wrong.any():
             _refuse_row(int(np.argmax(wrong)), part, chunk, source, remedy)
 
-    if kind == rows.BEDMETHYL:
+    if kind != rows.BISMARK:
         refuse(end <= start, "the end is not beyond the start; copy or write the file again")
         total = numbers[rows.N_METHYLATED] + numbers[rows.N_UNMETHYLATED] + numbers[rows.N_OTHER]
         refuse(
@@ -190,6 +203,8 @@ def _check_rows(part: rows.Rows, chunk: LineChunk, kind: int, source: str, optio
         position = start
     else:
         position = _bismark_position(start, end, refuse, options.coordinates)
+    if kind == rows.ENCODE:  # the counts were made from the percentage
+        return position
     n_valid = numbers[rows.N_VALID]
     percent = 100.0 * numbers[rows.N_METHYLATED] / np.maximum(n_valid, 1)
     tolerance = 10.0**-part.decimals + PERCENT_SLACK
@@ -338,6 +353,7 @@ def _quality(tally: _Tally, kind: int, build: Genome, missing_rate: float) -> di
         sex = "female"
     return {
         "format": _FORMATS[kind],
+        "n_records": tally.n_records,
         "n_sites": n_sites,
         "n_calls": n_calls,
         "mean_calls": n_calls / n_sites,
@@ -348,40 +364,3 @@ def _quality(tally: _Tally, kind: int, build: Genome, missing_rate: float) -> di
         "calls_y_ratio": y,
         "sex_inferred": sex,
     }
-
-
-def _read_regions(stream: BinaryIO, options: Any, build: Genome) -> pd.DataFrame:
-    """Read the regions of a BED file on the chromosomes asked for, in its order (0-based, half-open).
-
-    Source: https://genome.ucsc.edu/FAQ/FAQformat.html#format1.
-    """
-    source = options.regions
-    wanted = chromosome_names(options.chromosomes)
-    found: dict[tuple[str, int, int], int] = {}
-    for chunk in line_chunks(stream, source):
-        for number, line in enumerate(chunk.text.decode(errors="replace").split("\n"), chunk.number):
-            line = line.rstrip("\r")
-            if not line.strip() or line.startswith(("#", "track", "browser")):
-                continue
-            fields = line.split("\t") if "\t" in line else line.split()
-            if len(fields) < 3 or not (fields[1].isdecimal() and fields[2].isdecimal()):
-                raise InputError(
-                    f"{source}: line {number}: {line[:80]!r}: expected chrom, start, end of BED."
-                )
-            chrom, start, end = canonical_chromosome(fields[0]), int(fields[1]), int(fields[2])
-            if chrom not in wanted:
-                continue
-            if not start < end <= build.sizes[chrom]:
-                raise InputError(
-                    f"{source}: line {number}: {line[:80]!r}: expected start < end <= {build.sizes[chrom]}, the "
-                    f"length of {chrom} of {build.name}. Are these regions of this genome?"
-                )
-            if found.setdefault((chrom, start, end), number) != number:
-                raise InputError(
-                    f"{source}: lines {found[chrom, start, end]} and {number} are the same region. Keep one of them."
-                )
-    if not found:
-        raise InputError(
-            f"{source}: no region on the chromosomes of {build.name} asked for ({options.chromosomes})."
-        )
-    return pd.DataFrame(list(found), columns=["chrom", "start", "end"])

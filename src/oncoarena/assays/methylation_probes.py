@@ -12,7 +12,7 @@ from oncoarena.assays.byte_lines import as_number
 from oncoarena.assays.formats import open_table
 from oncoarena.assays.gene_features import describe_genes
 from oncoarena.assays.tables import RowBatch, Table, abbreviated
-from oncoarena.errors import BadObject, InputError
+from oncoarena.errors import AbsentSamples, BadObject, InputError
 
 # With both chromosomes X at work about half of the probes of chrX lie between; with one of them few do.
 INTERMEDIATE = (0.3, 0.7)
@@ -34,6 +34,7 @@ def read_probes(
     column = _beta_column(table, options)
     values, features = _gather(table, [column], options, annotation)
     qc = {key: column[0].item() for key, column in _quality(values, features, annotation).items()}
+    qc["n_records"] = values.shape[1]
     return {"methylation_probes": SampleFeatures(values[0], features, qc)}
 
 
@@ -54,9 +55,10 @@ def read_probe_matrix(
             )
     absent = [sample_id for sample_id in sample_ids if sample_id not in position_of]
     if absent:
-        raise InputError(
+        raise AbsentSamples(
             f"{source}: no column for {abbreviated(absent)} of the sample sheet; the columns are "
-            f"{abbreviated(table.columns)}. Give a matrix of probes x samples (a row a probe) that names every sample."
+            f"{abbreviated(table.columns)}. Give a matrix of probes x samples (a row a probe) that names every sample.",
+            absent,
         )
     values, features = _gather(
         table, [position_of[sample_id] for sample_id in sample_ids], options, annotation

@@ -7,6 +7,7 @@ https://deweylab.github.io/RSEM/rsem-calculate-expression.html;
 https://htseq.readthedocs.io/en/latest/htseqcount.html.
 """
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,10 @@ class Layout:
 _STRANDS = ("unstranded", "stranded_first", "stranded_second")
 STAR = Layout("STAR ReadsPerGene", "gene_id", _STRANDS, is_bare=True)
 HTSEQ = Layout("HTSeq counts", "gene_id", ("count",), is_bare=True)
+COUNTS_EXCEED = 100
+"""Whole numbers that go beyond are taken for counts: logarithms and levels end below 30, percentages at 100, and even
+a library of few reads has genes with more."""
+
 FEATURE_COUNTS = Layout(
     "featureCounts", "Geneid", length="Length", place=("Chr", "Start", "End"), others=("Strand",)
 )
@@ -66,6 +71,14 @@ _WITH_HEADER = (
         feature_type="transcript",
     ),
     FEATURE_COUNTS,
+)
+
+
+_ALIGNMENT = re.compile(r"\.(bam|sam|cram)$", re.IGNORECASE)
+# What programs add to the name of a sample: S1_Aligned.sortedByCoord.out.bam, S1.markdup.sorted.bam.
+_ADDED = re.compile(
+    r"(\.(bam|sam|cram)|[._-](sort|sorted|sortedByCoord|out|markdup|marked|md|dedup|rmdup)|[._-]?Aligned)$",
+    re.IGNORECASE,
 )
 
 
@@ -171,15 +184,43 @@ def transcripts_per_million(counts: np.ndarray, lengths_bp: np.ndarray) -> np.nd
     return rates * (1e6 / np.nansum(rates))
 
 
-def _recognise(table: Table) -> Layout | None:
+def has_layout(table: Table, layout: Layout) -> bool:
+    """Tell whether a table with a header has the columns of a layout, each once."""
     names = [table.id_name, *table.columns]
+    is_named = table.id_name in (layout.ids, layout.symbol, *layout.others)
+    return is_named and all(names.count(name) == 1 for name in layout.names())
+
+
+def are_whole(values: np.ndarray) -> bool:
+    """Tell whether all values that are not missing, of any shape, are whole numbers of 0 or more."""
+    return bool((((values >= 0) & (values == np.rint(values))) | np.isnan(values)).all())
+
+
+def names_of_samples(columns: tuple[str, ...], sample_ids: list[str]) -> tuple[str, ...]:
+    """Name the columns that are alignments by the samples of which no column has the name: a/S1.sorted.bam is S1.
+
+    Two alignments of one sample both get its name, which is then refused.
+    """
+    missing = set(sample_ids).difference(columns)
+    if not missing:
+        return columns
+    names = list(columns)
+    for position, name in enumerate(columns):
+        if not _ALIGNMENT.search(name):
+            continue
+        stem = re.split(r"[/\\]", name)[-1]
+        # The longest first: where both S1 and S1.sorted are samples, S1.sorted.bam is the latter.
+        while stem not in missing and (shorter := _ADDED.sub("", stem)) != stem:
+            stem = shorter
+        if stem in missing:
+            names[position] = stem
+    return tuple(names)
+
+
+def _recognise(table: Table) -> Layout | None:
     if table.is_bare:
-        return STAR if set(STAR.names()) <= set(names) else HTSEQ
-    for layout in _WITH_HEADER:
-        is_named = table.id_name in (layout.ids, layout.symbol, *layout.others)
-        if is_named and all(names.count(name) == 1 for name in layout.names()):
-            return layout
-    return None
+        return STAR if set(STAR.names()) <= {table.id_name, *table.columns} else HTSEQ
+    return next((layout for layout in _WITH_HEADER if has_layout(table, layout)), None)
 
 
 def _position(table: Table, name: str) -> int | None:

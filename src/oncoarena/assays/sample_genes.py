@@ -148,7 +148,7 @@ def _describe(
     ids = names.take(pa.array(at))
     texts = tuple(column.take(pa.array(at)) for column in texts)
     symbols = texts[-1] if reading.symbol is not None else None
-    place = _places(texts[:3], table, ids) if reading.place else None
+    place = places_of_exons(texts[:3], table, ids) if reading.place else None
     feature_type = reading.layout.feature_type if reading.layout is not None else "gene"
     is_gencode = pc.all(pc.match_like(ids, "ENS%|%|%|%|%|%|%")).as_py()
     if feature_type == "transcript" and symbols is None and is_gencode:
@@ -179,10 +179,15 @@ def _describe(
     )
 
 
-def _places(
-    texts: tuple[pa.Array, ...], table: Table, ids: pa.Array
+def places_of_exons(
+    texts: Sequence[pa.Array], table: Table, ids: pa.Array
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Turn lists of exons ("chr1;chr1", "11;31", "20;40") into one place a gene; unknown where it has several."""
+    """Turn lists of exons ("chr1;chr1", "11;31", "20;40") into one place a gene; unknown where it has several.
+
+    Parameters: ``texts`` chromosomes, starts and ends, each (n_genes,) and 1-based, closed; ``table`` and ``ids``
+    (n_genes,) are for messages. Returns chrom, start, end, each (n_genes,), 0-based, half-open, in bp; "", -1, -1
+    where unknown. Raises InputError.
+    """
     lists = [pc.split_pattern(column, ";") for column in texts]
     lengths = [np.asarray(pc.list_value_length(column)) for column in lists]
     n_exons = lengths[0]

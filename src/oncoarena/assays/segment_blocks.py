@@ -41,10 +41,11 @@ class SegmentGrid:
         shift = np.array([self.chromosome_start[name] for name in places["chrom"]], dtype=np.int64)
         return places["start"].to_numpy(np.int64) + shift, places["end"].to_numpy(np.int64) + shift
 
-    def features(self, segments: Segments, source: str) -> dict[str, SampleFeatures]:
-        """Return the blocks of one sample."""
+    def features(self, segments: Segments, n_records: int, source: str) -> dict[str, SampleFeatures]:
+        """Return the blocks of one sample, ``n_records`` being the rows of its object."""
         values, qc = self._values(segments, source)
         tables = self._tables()
+        qc["n_records"] = n_records
         return {name: SampleFeatures(row, tables[name], qc) for name, row in values.items()}
 
     def matrices(
@@ -113,6 +114,7 @@ class SegmentGrid:
             "name_in_file": segments.name,
             "n_segments": len(log2),
             "n_segments_elsewhere": segments.n_elsewhere,
+            "n_without_value": segments.n_without_value,
             "fraction_genome_altered": altered / covered if covered else np.nan,
             "covered_share": covered / total,
             "log2_chrx": x,
@@ -167,10 +169,13 @@ def log2_ratios(segments: Segments, source: str) -> np.ndarray:
 
 
 def infer_sex(log2_chrx: float, log2_chry: float) -> str:
-    """Infer the sex from mean log2 ratios of the sex chromosomes (NaN where not covered); "" where they do not say."""
+    """Infer the sex from mean log2 ratios of the sex chromosomes (NaN where not covered); "" where they do not say.
+
+    An X as the autosomes are says nothing alone: so is that of a man against a normal of the same sex.
+    """
     if log2_chry > _Y_ABOVE or log2_chrx < _ONE_X_BELOW:
         return "male"
-    return "female" if log2_chrx >= _ONE_X_BELOW else ""
+    return "female" if log2_chrx >= _ONE_X_BELOW and not np.isnan(log2_chry) else ""
 
 
 def _mean_log2(segments: Segments, log2: np.ndarray, length: np.ndarray, chrom: str) -> float:

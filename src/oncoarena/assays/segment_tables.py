@@ -12,7 +12,7 @@ import pyarrow.csv
 
 from oncoarena.assays.byte_lines import MISSING, LineChunk, as_number, line_chunks
 from oncoarena.assays.tables import abbreviated
-from oncoarena.errors import BadObject, InputError
+from oncoarena.errors import AbsentSamples, BadObject, InputError
 from oncoarena.genomes import Genome, canonical_chromosome, genome
 
 CHUNK_BYTES = 4 << 20
@@ -36,6 +36,7 @@ class Segments:
 
     ``chrom`` holds canonical names; ``start`` and ``end`` are 0-based, half-open; ``log2`` is NaN in a table of copies
     alone; ``major`` and ``minor`` are NaN where a table has none; ``line`` numbers lines of the file from 1.
+    Those of other contigs (``n_elsewhere``) and those without a value (``n_without_value``) are counted alone.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Segments:
     minor: np.ndarray
     line: np.ndarray
     n_elsewhere: int = 0
+    n_without_value: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,17 @@ class _Header:
     one_based: bool
 
 
-def read_sample(stream: BinaryIO, source: str, sample_id: str, options: Any) -> Segments:
+def read_sample(stream: BinaryIO, source: str, sample_id: str, options: Any) -> tuple[Segments, int]:
     """Read the segments of one sample from its own table, or its rows from one of several samples.
 
+    Returns them and the number of rows of the table.
     Raises InputError; BadObject where the table is damaged or of another genome.
     """
-    found, names = _read(stream, source, {sample_id}, options)
+    found, names, n_rows = _read(stream, source, {sample_id}, options)
     if sample_id in found:
-        return found[sample_id]
+        return found[sample_id], n_rows
     if len(names) == 1:
-        return found[names[0]]
+        return found[names[0]], n_rows
     raise InputError(
         f"{source}: {len(names)} samples and none named {sample_id!r}; the table has {abbreviated(names)}. Use the "
         "same sample ids in the sheet and in the table."
@@ -85,22 +88,23 @@ def read_samples(
     Raises InputError, also for a sample without any segment.
     """
     sample_ids = [str(sample_id) for sample_id in sample_ids]
-    found, names = _read(stream, source, set(sample_ids), options)
+    found, names, _ = _read(stream, source, set(sample_ids), options)
     absent = [sample_id for sample_id in sample_ids if sample_id not in names]
     if absent:
-        raise InputError(
+        raise AbsentSamples(
             f"{source}: no segment of {abbreviated(absent)} of the sample sheet; the table has {abbreviated(names)}. "
-            "Use the same sample ids in the sheet and in the table, or remove the sample from the sheet."
+            "Use the same sample ids in the sheet and in the table, or remove the sample from the sheet.",
+            absent,
         )
     return [found[sample_id] for sample_id in sample_ids], len(names) - len(sample_ids)
 
 
 def _read(
     stream: BinaryIO, source: str, wanted: set[str], options: Any
-) -> tuple[dict[str, Segments], list[str]]:
-    """Return the segments of the wanted samples and of the first one, and the names of all."""
+) -> tuple[dict[str, Segments], list[str], int]:
+    """Return the segments of the wanted samples and of the first one, the names of all, and the number of rows."""
     build = genome(options.genome)
-    header = None
+    header, n_rows = None, 0
     names: dict[str, None] = {}
     parts: dict[str, list[pd.DataFrame]] = {}
     for chunk in line_chunks(stream, source, CHUNK_BYTES):
@@ -109,6 +113,7 @@ def _read(
         if header is None or not chunk.text:
             continue
         rows = _read_rows(chunk, header, source)
+        n_rows += len(rows)
         if "sample" in header.columns and (rows["sample"] == "").any():
             line = rows["line"].to_numpy()[(rows["sample"] == "").to_numpy()][0]
             raise BadObject(f"{source}: line {line}: the sample is empty; correct the row")
@@ -131,12 +136,21 @@ def _read(
                 f"{source}: none of the {len(table)} segments of {name!r} is on a chromosome of {build.name} (1 to 22, "
                 "X, Y, with or without chr); this is another genome"
             )
-        table = table[on]
+        # A value that is not there is no 0: the segment covers nothing.
+        has_value = ~np.isnan(table["major" if header.format == "ASCAT" else "log2"].to_numpy())
+        if not (on & has_value).any():
+            if name not in wanted and len(names) > 1:
+                continue
+            raise BadObject(f"{source}: none of the segments of {name!r} has a value; write the file again")
+        n_elsewhere, n_without = int((~on).sum()), int((on & ~has_value).sum())
+        table = table[on & has_value]
         arrays = {key: table[key].to_numpy() for key in ("start", "end", "log2", "major", "minor", "line")}
         chrom = table["chrom"].to_numpy(dtype=object)
-        found[name] = Segments(name, header.format, chrom, **arrays, n_elsewhere=int((~on).sum()))
+        found[name] = Segments(
+            name, header.format, chrom, **arrays, n_elsewhere=n_elsewhere, n_without_value=n_without
+        )
         _refuse_overlaps(found[name], header, source)
-    return found, list(names)
+    return found, list(names), n_rows
 
 
 def _read_header(chunk: LineChunk, source: str, options: Any) -> tuple[_Header | None, LineChunk]:
@@ -302,16 +316,15 @@ def _checked(
     )
     if header.format == "ASCAT" or options.alleles:
         major, minor = rows["major"].to_numpy(np.float64), rows["minor"].to_numpy(np.float64)
-        # CNVkit leaves both empty where no germline variant tells the alleles apart.
-        missing = np.isnan(major) & np.isnan(minor) & (header.format != "ASCAT")
+        # CNVkit leaves both empty where no germline variant tells the alleles apart, ASCAT where it has no copies.
+        missing = np.isnan(major) & np.isnan(minor)
         sound = np.isfinite(major) & np.isfinite(minor) & (minor >= 0) & (major >= minor)
         refuse(~(sound | missing), "expected copies of two alleles, major >= minor >= 0; correct the row")
-    if header.format != "ASCAT":
-        refuse(
-            ~np.isfinite(rows["log2"].to_numpy(np.float64)),
-            "the log2 ratio is no finite number; correct the row",
-        )
-    return rows.assign(chrom=chrom, start=start.astype(np.int64) - header.one_based, end=end.astype(np.int64))
+    # The log2 ratio of no reads, or to none, is infinite: no value either.
+    log2 = rows["log2"].to_numpy(np.float64)
+    log2 = np.where(np.isfinite(log2), log2, np.nan)
+    start, end = start.astype(np.int64) - header.one_based, end.astype(np.int64)
+    return rows.assign(chrom=chrom, start=start, end=end, log2=log2)
 
 
 def _canonical(name: str, build: Genome) -> str:

@@ -4,6 +4,7 @@ Three formats are recognised by their header: SEG (DNAcopy, IGV, GDC; one or man
 segments of ASCAT (one or many samples). Coordinates of SEG and ASCAT are 1-based, both ends included
 (https://cnvkit.readthedocs.io/en/stable/fileformats.html#seg, https://github.com/VanLoo-lab/ascat/issues/144), those of
 .cns 0-based and half-open (https://cnvkit.readthedocs.io/en/stable/fileformats.html); ``coordinates`` says otherwise.
+A segment without a value (NA, or the log2 of nothing) covers nothing, and is counted.
 """
 
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def read_object(
     from oncoarena.assays.segment_tables import read_sample
 
     grid = SegmentGrid(options)
-    return grid.features(read_sample(stream, source, sample_id, options), source)
+    return grid.features(*read_sample(stream, source, sample_id, options), source)
 
 
 def read_matrix(

@@ -85,6 +85,7 @@ def collect(
     effect of a row's allele.
     Raises BadObject for a row that cannot be read.
     """
+    tally.n_records += fields.n_rows
     row, why = 0, variant_rows.FULL
     while why == variant_rows.FULL:
         room.clear()

@@ -74,6 +74,8 @@ class VariantTally:
     counts: np.ndarray = field(init=False)
     shares: np.ndarray = field(init=False)
     genes: list[set[str]] = field(init=False)
+    n_records: int = 0
+    """Rows that were read, of whatever sample."""
     _snvs: list[np.ndarray] = field(default_factory=list)
     _notes: list[np.ndarray] = field(default_factory=list)
     _others: list[np.ndarray] = field(default_factory=list)
@@ -173,7 +175,7 @@ class VariantTally:
         """Return the tally of one of the samples, which is then number 0."""
         if self.n_samples == 1:
             return self
-        chosen = VariantTally(1, self.keeps_traits)
+        chosen = VariantTally(1, self.keeps_traits, n_records=self.n_records)
         chosen.counts[0], chosen.shares[0], chosen.genes[0] = (
             self.counts[sample],
             self.shares[sample],

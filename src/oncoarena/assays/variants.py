@@ -194,20 +194,21 @@ def read_object(
     text = read_variants(stream, source)
     _check_kind(text, options, source)
     if text.kind == "vcf":
-        tumour = vcf.choose_tumour(
-            text, vcf.sample_names(text, source), options.tumour_sample, sample_id, source
-        )
+        names = vcf.sample_names(text, source)
+        tumour = vcf.choose_tumour(text, names, options.tumour_sample, sample_id, source)
         tally = VariantTally(1, options.tokens > 0)
         vcf.read_rows(text, [] if tumour is None else [tumour], tally, options, source)
-        row = 0
+        row, name_in_file = 0, "" if tumour is None else names[tumour]
     else:
         # Row 0 is for the sample that is looked for, row 1 for any other.
         tally = VariantTally(2, options.tokens > 0)
         codes = maf.SampleCodes([options.tumour_sample or sample_id], others=1)
         maf.read_rows(text, codes, tally, options, source)
-        row = codes.only_sample(options.tumour_sample or sample_id, source)
+        row, name_in_file = codes.only_sample(options.tumour_sample or sample_id, source)
     blocks, figures = _blocks(tally.only(row), options, source, annotation)
-    qc = {name: column[0].item() for name, column in figures.items()}
+    # A sample alone is taken under any name: here it is seen that the file is another's.
+    qc = {"name_in_file": name_in_file, "n_records": tally.n_records}
+    qc |= {name: column[0].item() for name, column in figures.items()}
     return {name: SampleFeatures(values[0], features, qc) for name, (values, features) in blocks.items()}
 
 
@@ -236,6 +237,7 @@ def read_matrix(
     _check_kind(text, options, source)
     tally = VariantTally(len(sample_ids), options.tokens > 0)
     notes = []
+    names_in_file = sample_ids
     if text.kind == "vcf":
         names = vcf.sample_names(text, source)
         vcf.read_rows(text, vcf.places_of(names, sample_ids, source), tally, options, source)
@@ -246,8 +248,12 @@ def read_matrix(
         codes = maf.SampleCodes(sample_ids)
         maf.read_rows(text, codes, tally, options, source)
         notes += codes.notes(sample_ids, options.absent_sample == "empty", source)
+        names_in_file = [
+            name if seen else "" for name, seen in zip(sample_ids, codes.seen.tolist(), strict=True)
+        ]
     blocks, figures = _blocks(tally, options, source, annotation)
-    qc = pd.DataFrame({"sample_id": pd.Series(sample_ids, dtype=str), **figures})
+    told = {"sample_id": sample_ids, "name_in_file": names_in_file}
+    qc = pd.DataFrame({**{key: pd.Series(names, dtype=str) for key, names in told.items()}, **figures})
     return {
         name: MatrixFeatures(values, features, qc, tuple(notes) if name == "burden" else ())
         for name, (values, features) in blocks.items()

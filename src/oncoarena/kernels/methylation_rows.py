@@ -13,11 +13,11 @@ import numpy as np
 MAX_ROWS = 1 << 16
 MAX_RUNS = 1 << 10
 
-BEDMETHYL, BISMARK = 0, 1
-N_FIELDS = (18, 6)
+BEDMETHYL, BISMARK, ENCODE = 0, 1, 2
+N_FIELDS = (18, 6, 11)
 # What is wrong with a line, as the scan tells it.
 SOUND, WRONG_FIELDS, WRONG_INTEGER, WRONG_PERCENT, WRONG_STRAND, EMPTY_NAME = range(6)
-# Integers of a line, by row of ``Rows.numbers``; of Bismark, N_OTHER is 0.
+# Integers of a line, by row of ``Rows.numbers``; of Bismark and ENCODE, N_OTHER is 0.
 START, END, N_METHYLATED, N_UNMETHYLATED, N_OTHER, N_VALID, STRAND, LINE = range(8)
 _N_NUMBERS = 8
 # 10^15 bp or calls are far beyond anything true and far below what an int64 holds.
@@ -50,10 +50,12 @@ class Rows:
 def scan_rows(text: bytes, kind: int, code: bytes) -> Iterator[Rows]:
     """Read the rows of a text that ends by a newline; stop after the first line that is wrong.
 
-    Parameters: ``kind`` BEDMETHYL or BISMARK; ``code`` the modification whose rows of a bedMethyl are wanted, with or
-    without its motif ("m" finds "m" and "m,CG,0"). Lines that are empty or begin with "#" are passed over.
+    Parameters: ``kind`` BEDMETHYL, BISMARK or ENCODE; ``code`` the modification whose rows of a bedMethyl are wanted,
+    with or without its motif ("m" finds "m" and "m,CG,0"). Lines that are empty or begin with "#" are passed over.
+    Of ENCODE, methylated calls are coverage x percentage, rounded, half a call up.
     Sources: https://nanoporetech.github.io/modkit/intro_pileup.html (18 columns, by tabs, or by spaces from the
-    tenth on), https://felixkrueger.github.io/Bismark/bismark/methylation_extraction/ (6 columns).
+    tenth on), https://felixkrueger.github.io/Bismark/bismark/methylation_extraction/ (6 columns),
+    https://www.encodeproject.org/data-standards/wgbs/ (11 columns).
     """
     data = np.frombuffer(text, dtype=np.uint8)
     wanted = np.frombuffer(code, dtype=np.uint8)
@@ -175,6 +177,13 @@ def _is_code(data, first, end, code):
 
 
 @numba.njit(cache=True, nogil=True)
+def _strand(data, first, end):
+    """0 for ".", 1 for "+", 2 for "-", -1 for anything else."""
+    mark = data[first] if end - first == 1 else 0
+    return 1 if mark == 43 else 2 if mark == 45 else 0 if mark == 46 else -1
+
+
+@numba.njit(cache=True, nogil=True)
 def _scan(data, at, kind, n_fields, code, numbers, percent, decimals, runs, state):
     """Fill the arrays until the text or the room in them ends; ``state`` is what ``scan_rows`` unpacks."""
     n_rows, n_runs, n_other = 0, 0, 0
@@ -223,6 +232,7 @@ def _scan(data, at, kind, n_fields, code, numbers, percent, decimals, runs, stat
             n_other += 1
             continue
         row = numbers[:, n_rows]
+        is_percentage = True
         row[0] = _integer(data, starts[1], ends[1])
         row[1] = _integer(data, starts[2], ends[2])
         if kind == 0:
@@ -231,8 +241,15 @@ def _scan(data, at, kind, n_fields, code, numbers, percent, decimals, runs, stat
             row[4] = _integer(data, starts[13], ends[13])
             row[5] = _integer(data, starts[9], ends[9])
             value, n_after = _decimal(data, starts[10], ends[10])
-            mark = data[starts[5]] if ends[5] - starts[5] == 1 else 0
-            row[6] = 1 if mark == 43 else 2 if mark == 45 else 0 if mark == 46 else -1
+            row[6] = _strand(data, starts[5], ends[5])
+        elif kind == 2:
+            row[5] = _integer(data, starts[9], ends[9])
+            value, n_after = _decimal(data, starts[10], ends[10])
+            is_percentage = value <= 100 or (row[5] == 0 and value == np.inf)
+            row[2] = int(row[5] * value / 100 + 0.5) if row[5] > 0 and 0 <= value <= 100 else 0
+            row[3] = max(row[5], 0) - row[2]
+            row[4] = 0
+            row[6] = _strand(data, starts[5], ends[5])
         else:
             row[2] = _integer(data, starts[4], ends[4])
             row[3] = _integer(data, starts[5], ends[5])
@@ -249,11 +266,13 @@ def _scan(data, at, kind, n_fields, code, numbers, percent, decimals, runs, stat
                 field = 3
             elif kind == 0:
                 field = 10 if row[5] < 0 else 12 if row[2] < 0 else 13 if row[3] < 0 else 14
+            elif kind == 2:
+                field = 10
             else:
                 field = 5 if row[2] < 0 else 6
             break
-        if value < 0:
-            status, field, at = 3, 11 if kind == 0 else 4, line
+        if value < 0 or not is_percentage:
+            status, field, at = 3, 4 if kind == 1 else 11, line
             break
         if row[6] < 0:
             status, field, at = 4, 6, line

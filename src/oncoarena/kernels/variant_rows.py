@@ -1,4 +1,4 @@
-"""Rows of VCF and MAF text to alleles: where the fields are, what the alleles are in their shortest form.
+"""Rows of VCF and MAF text to alleles in their shortest form.
 
 A substitution of one base becomes one number (see ``pack_snv``), so that sorting numbers sorts samples, then
 chromosomes, then positions; substitutions of two bases become two of them; all else goes to a second table.
@@ -16,6 +16,16 @@ from oncoarena.kernels.text_fields import (
     subfield,
     whole_number,
 )
+from oncoarena.kernels.variant_fields import (
+    BASE,
+    LAST_OF_MAF,
+    LAST_OF_VCF,
+    carries,
+    chromosome_number,
+    is_bases,
+    is_symbolic,
+    position_number,
+)
 
 CHROM_BITS, POS_BITS = 5, 28
 SAMPLE_SHIFT = CHROM_BITS + POS_BITS + 4
@@ -29,64 +39,6 @@ POSITION, BEYOND, REF, ALT, GENOTYPE, FILTER, FULL, SAME = range(3, 11)
 FILTERED, NOT_CARRIED, OUTSIDE, UNUSABLE = range(4)
 # Columns of the table of alleles that are no substitution of one or two bases.
 SAMPLE, CHROM, START, REF_START, REF_LENGTH, ALT_START, ALT_LENGTH, ROW = range(8)
-_BASE = np.full(256, 255, np.uint8)
-for _code, _letters in enumerate(("Aa", "Cc", "Gg", "Tt")):
-    for _letter in _letters:
-        _BASE[ord(_letter)] = _code
-BASE = _BASE
-
-
-@numba.njit(cache=True, nogil=True)
-def _chromosome(text, start, end):
-    """Number of a chromosome, 0 to 23 (X is 22, Y is 23), -1 for any other contig."""
-    if end - start > 3 and (text[start] | 32) == 99 and (text[start + 1] | 32) == 104:
-        start += 3 if (text[start + 2] | 32) == 114 else 0
-    if end - start == 1:
-        byte = text[start]
-        if 49 <= byte <= 57:
-            return byte - 49
-        if (byte | 32) == 120:
-            return 22
-        if (byte | 32) == 121:
-            return 23
-    elif end - start == 2 and 49 <= text[start] <= 50 and 48 <= text[start + 1] <= 57:
-        number = (text[start] - 48) * 10 + text[start + 1] - 48
-        if number <= 22:
-            return number - 1
-    return -1
-
-
-@numba.njit(cache=True, nogil=True)
-def _is_bases(text, start, end):
-    """1 where a field is A, C, G and T only, 0 where other letters are in it, -1 where it is no sequence."""
-    if end <= start:
-        return -1
-    usable = 1
-    for at in range(start, end):
-        if BASE[text[at]] == 255:
-            lower = text[at] | 32
-            if lower < 97 or lower > 122:
-                return -1
-            usable = 0
-    return usable
-
-
-@numba.njit(cache=True, nogil=True)
-def _is_symbolic(text, start, end):
-    """Whether an allele is written as <DEL>, as a breakend, or as * or . alone (VCF v4.3, section 1.4.1)."""
-    if end - start == 1:
-        return text[start] == 42 or text[start] == 46
-    if end - start < 2:
-        return False
-    first, last = text[start], text[end - 1]
-    if first == 60:
-        return last == 62
-    if first == 46 or last == 46:
-        return True
-    at = start
-    while at < end and text[at] != 91 and text[at] != 93:
-        at += 1
-    return at < end
 
 
 @numba.njit(cache=True, nogil=True)
@@ -146,27 +98,6 @@ def add_allele(
 
 
 @numba.njit(cache=True, nogil=True)
-def _carries(text, start, end, allele, n_alleles):
-    """1 where a genotype such as 0/1 or 1|2 has an allele, 0 where not, -1 where it is no genotype."""
-    found, at = 0, start
-    if start == end:
-        return -1
-    while at < end:
-        stop = at
-        while stop < end and text[stop] != 47 and text[stop] != 124:
-            stop += 1
-        if not (stop - at == 1 and text[at] == 46):
-            number = whole_number(text, at, stop)
-            if number < 0 or number > n_alleles:
-                return -1
-            if number == allele:
-                found = 1
-        at = stop + 1
-    # A separator must stand between two alleles.
-    return -1 if text[end - 1] == 47 or text[end - 1] == 124 else found
-
-
-@numba.njit(cache=True, nogil=True)
 def _share_of_reads(text, start, end, af, ad, allele, n_alleles):
     """Share of reads with an allele from the sample's AF, else its AD; NaN where neither says it."""
     if af >= 0:
@@ -213,7 +144,7 @@ def scan_vcf(
         if pos < -1:
             return row, POSITION
         ref, ref_end = starts[row, 2], ends[row, 2]
-        ref_kind = _is_bases(text, ref, ref_end)
+        ref_kind = is_bases(text, ref, ref_end)
         if ref_kind < 0:
             return row, REF
         filter_start, filter_end = starts[row, 4], ends[row, 4]
@@ -222,7 +153,7 @@ def scan_vcf(
         alts, alts_end = starts[row, 3], ends[row, 3]
         if alts == alts_end:
             return row, ALT
-        chrom = _chromosome(text, starts[row, 0], ends[row, 0])
+        chrom = chromosome_number(text, starts[row, 0], ends[row, 0], LAST_OF_VCF)
         if chrom >= 0 and pos >= sizes[chrom] + 1:
             return row, BEYOND
         passed = all_filters or (filter_end - filter_start == 1 and text[filter_start] == 46)
@@ -250,9 +181,9 @@ def scan_vcf(
             alt, alt_end = alts, alts_end
             if n_alleles > 1:
                 alt, alt_end = list_part(text, alts, alts_end, allele - 1)
-            alt_kind = _is_bases(text, alt, alt_end)
+            alt_kind = is_bases(text, alt, alt_end)
             no_allele = n_alleles == 1 and alt_end - alt == 1 and text[alt] == 46
-            if alt_kind < 0 and not _is_symbolic(text, alt, alt_end):
+            if alt_kind < 0 and not is_symbolic(text, alt, alt_end):
                 return row, ALT
             for sample in range(targets):
                 start = end = 0
@@ -266,7 +197,7 @@ def scan_vcf(
                     carried = (
                         0
                         if end - start == 1 and text[start] == 46
-                        else _carries(text, at, stop, allele, n_alleles)
+                        else carries(text, at, stop, allele, n_alleles)
                     )
                     if carried < 0:
                         return row, GENOTYPE
@@ -316,15 +247,15 @@ def scan_maf(
     for row in range(first_row, n_rows):
         if filled[0] + 2 > len(snvs) or filled[1] + 1 > len(others):
             return row, FULL
-        pos = whole_number(text, starts[row, 1], ends[row, 1])
+        pos = position_number(text, starts[row, 1], ends[row, 1])
         if pos < 1:
             return row, POSITION
-        chrom = _chromosome(text, starts[row, 0], ends[row, 0])
+        chrom = chromosome_number(text, starts[row, 0], ends[row, 0], LAST_OF_MAF)
         ref, ref_end = starts[row, 2], ends[row, 2]
         if chrom >= 0 and pos > sizes[chrom]:
             return row, BEYOND
         ref_gap = ref_end - ref == 1 and text[ref] == 45
-        ref_kind = 1 if ref_gap else _is_bases(text, ref, ref_end)
+        ref_kind = 1 if ref_gap else is_bases(text, ref, ref_end)
         if ref_kind < 0:
             return row, REF
         # The second allele is the mutated one; the first one is where only it differs from the reference.
@@ -333,7 +264,7 @@ def scan_maf(
             alt, alt_end = starts[row, column], ends[row, column]
             if alt == alt_end and column == 3:
                 continue
-            if not (alt_end - alt == 1 and text[alt] == 45) and _is_bases(text, alt, alt_end) < 0:
+            if not (alt_end - alt == 1 and text[alt] == 45) and is_bases(text, alt, alt_end) < 0:
                 return row, ALT
             same = alt_end - alt == ref_end - ref
             for k in range(ref_end - ref):
@@ -360,7 +291,7 @@ def scan_maf(
             continue
         alt, alt_end = starts[row, chosen], ends[row, chosen]
         alt_gap = alt_end - alt == 1 and text[alt] == 45
-        if ref_kind == 0 or (not alt_gap and _is_bases(text, alt, alt_end) == 0):
+        if ref_kind == 0 or (not alt_gap and is_bases(text, alt, alt_end) == 0):
             counts[sample, UNUSABLE] += 1
             continue
         if ref_gap:
