@@ -49,7 +49,7 @@ def other_fold(study):
 
 
 def test_chk002__fires_on_a_library_measured_twice(sound):
-    values = make_blocks(sound[1], 200)["expression"].values
+    values = make_blocks(sound[1], 200)["expression"].values.copy()
     twin = other_fold(sound)
     values[twin] = values[0] + np.random.default_rng(1).normal(0, 0.1, 200)
     found, detail = outcome(judge(sound, blocks=make_blocks(sound[1], values=values)), "CHK002")
@@ -59,7 +59,7 @@ def test_chk002__fires_on_a_library_measured_twice(sound):
 
 def test_chk002__fires_where_every_sample_has_a_twin():
     study = make_study({"one": 2.0}, n_patients=60)
-    values = make_blocks(study[1], 200)["expression"].values
+    values = make_blocks(study[1], 200)["expression"].values.copy()
     values[30:] = values[:30] + np.random.default_rng(1).normal(0, 0.1, (30, 200))
     found, detail = outcome(judge(study, blocks=make_blocks(study[1], values=values)), "CHK002")
     assert found == "finding"
@@ -77,7 +77,7 @@ def test_chk002__is_silent_on_relatives_and_says_what_was_looked_at(sound, sound
 
 def test_chk002__is_silent_on_two_samples_of_one_patient():
     study = make_study({"one": 2.0}, n_patients=45, samples_each=2)
-    values = make_blocks(study[1], 200)["expression"].values
+    values = make_blocks(study[1], 200)["expression"].values.copy()
     values[1::2] = values[::2] + np.random.default_rng(1).normal(0, 0.05, (45, 200))
     assert outcome(judge(study, blocks=make_blocks(study[1], values=values)), "CHK002")[0] == "pass"
 
@@ -100,7 +100,7 @@ def site_study(*, tied, shift, n_patients=120, seed=0):
     is_a = (study[1]["label"] == "a").to_numpy()
     site = np.where(rng.random(n_patients) < np.where(is_a, tied, 1 - tied), "A", "B")
     samples = study[1].assign(site=site)
-    values = make_blocks(samples, seed=seed)["expression"].values
+    values = make_blocks(samples, seed=seed)["expression"].values.copy()
     values[np.ix_(site == "B", np.arange(20, 40))] += shift
     return (study[0], samples, *study[2:]), make_blocks(samples, values=values)
 
@@ -186,7 +186,7 @@ def test_chk010__does_not_apply_with_fewer_than_three_seeds(bare_checks):
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_chk011__fires_on_a_leaked_feature_and_names_it(sound, direction):
-    values = make_blocks(sound[1], 60)["expression"].values
+    values = make_blocks(sound[1], 60)["expression"].values.copy()
     leak = (sound[1]["label"] == "b").to_numpy()
     values[:, 33] = direction * (leak + 0.01 * values[:, 33])
     genes = [f"GENE{i}" for i in range(60)]
@@ -216,7 +216,7 @@ def test_chk011__is_silent_where_it_takes_many_features(sound_checks):
 
 def test_chk011__two_classes_have_one_answer():
     study = make_study({"one": 3.0}, n_classes=2)
-    values = make_blocks(study[1])["expression"].values
+    values = make_blocks(study[1])["expression"].values.copy()
     values[:, 5] = study[1]["label"] == "b"
     found, detail = outcome(judge(study, blocks=make_blocks(study[1], values=values)), "CHK011")
     assert found == "finding"
@@ -264,7 +264,7 @@ def test_chk012__does_not_apply_without_a_log(bare_checks, sound):
 def with_gaps(study, rates, seed=0):
     """Features of which number 7 is missing at a rate by class, all others at 5 %."""
     rng = np.random.default_rng(seed)
-    values = make_blocks(study[1])["expression"].values
+    values = make_blocks(study[1])["expression"].values.copy()
     values[rng.random(values.shape) < 0.05] = np.nan
     rate = study[1]["label"].map(rates).to_numpy(dtype=float)
     values[:, 7] = np.where(rng.random(len(rate)) < rate, np.nan, rng.normal(size=len(rate)))

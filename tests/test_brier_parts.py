@@ -61,6 +61,16 @@ def test_brier_rows__are_means_over_repeats_with_intervals_that_hold_them():
     assert np.isnan(rows["brier_uncertainty"][1])
 
 
+def test_brier_rows__an_estimate_under_zero_belongs_to_its_interval():
+    # Probabilities that vary within bins and know nothing: what they gain is noise about less than nothing.
+    rng = np.random.default_rng(6)
+    truth = np.arange(100) % 2
+    outcomes = plain_outcomes(truth, {"one": noisy_probabilities(truth, 2, 0.0, rng)})
+    estimate, low, high, _ = brier_rows(outcomes, "one", 200, 0)["brier_resolution"]
+    assert estimate < 0
+    assert low <= estimate <= high
+
+
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_brier_rows__intervals_cover_the_truth(power):
     # A large population in the bins of 400 samples; cohorts of its mix of classes, as resamples have.

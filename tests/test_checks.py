@@ -1,5 +1,7 @@
 """Every check fires on its planted fault, is silent on a sound study, and says why where it cannot apply."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,6 +172,17 @@ def test_chk003_and_chk004__do_not_apply_where_the_control_did_not_run(sound):
     )
 
 
+def test_chk004__says_in_which_direction_the_difference_points():
+    worse = outcome(judge(with_controls(1.0, covariates=2.0)), "CHK004", "one")[1]
+    words = re.fullmatch(
+        r"AUROC \(macro\) worse than covariates_only by (.*) \(95 % interval (.*) to (.*)\)\.", worse
+    )
+    gap, low, high = map(float, words.groups())
+    assert 0 < low < gap < high
+    better = outcome(judge(with_controls(2.5, covariates=0.3)), "CHK004", "one")[1]
+    assert better.startswith("AUROC (macro) better than covariates_only by 0.")
+
+
 # --- CHK005
 
 
@@ -181,6 +194,12 @@ def test_chk005__fires_on_a_control_that_knows_too_much():
 
 def test_chk005__is_silent_on_a_control_at_chance():
     assert outcome(judge(permuted_study(0.0, n_repeats=3)), "CHK005", "shuffled")[0] == "pass"
+
+
+def test_chk005__luck_ends_at_a_perfect_area():
+    found, detail = outcome(judge(permuted_study(0.0, n_patients=9)), "CHK005", "shuffled")
+    assert found == "not_applicable"
+    assert "and up to 1.000 by luck" in detail
 
 
 def test_chk005__does_not_apply_without_such_a_run_or_where_luck_explains_all(sound_checks):
@@ -257,6 +276,32 @@ def test_chk007__does_not_apply_without_sites_or_held_out_ones(sound_checks):
     found, detail = outcome(judge(site_study(0.0, "kfold")), "CHK007")
     assert found == "not_applicable"
     assert "no site was held out" in detail
+
+
+def test_chk007__a_patient_without_a_site_is_of_no_site():
+    predictions, samples, splits, runs, classes = site_study(0.0)
+    site = samples["site"].where(samples.index != 3, "")
+    # In training everywhere but in the fold that tests it, as a cross-validation would have it.
+    found, detail = outcome(
+        judge((predictions, samples.assign(site=site), splits, runs, classes)), "CHK007", "one"
+    )
+    assert found == "finding"
+    assert "C (" in detail
+
+
+def test_chk007__sites_may_be_many_numbers():
+    predictions, samples, splits, runs, classes = site_study(0.0)
+    fold = np.arange(120) // 15
+    parts = [
+        splits.query("fold == 0").assign(fold=f, role=np.where(fold == f, "test", "train")) for f in range(8)
+    ]
+    predictions["fold"] = fold
+    for site in ((fold + 1).astype(str), fold + 1, np.where(fold == 0, np.nan, fold + 1.0)):
+        study = (predictions, samples.assign(site=site), pd.concat(parts), runs, classes)
+        found, detail = outcome(judge(study), "CHK007", "one")
+        assert found == "finding"
+        assert "7 (0." in detail
+        assert "2 (0." not in detail
 
 
 # --- CHK008

@@ -275,7 +275,7 @@ def test_separability__alike_claims_are_level():
 
 
 def test_separability__one_claim_has_no_rival():
-    assert verdict({"one": 1.0}).startswith("Fewer than two claims")
+    assert verdict({"one": 1.0}).startswith("Fewer than two claims have a value of ")
 
 
 def test_patients_needed__follows_the_square_of_the_interval():

@@ -250,6 +250,14 @@ def test_stratum_names__numbers_become_bands_and_gaps_are_named():
     assert set(named["stage"]) == {"stage=1", "stage=2", "stage=3", "stage=4"}
 
 
+@pytest.mark.parametrize("sites", [[str(i) for i in range(1, 9)], range(1, 9), np.arange(1.0, 9.0)])
+def test_stratum_names__sites_are_names_even_where_they_are_numbers(sites):
+    named = stratum_names(pd.DataFrame({"site": sites}), ["site"])
+    assert named["site"].tolist() == [f"site={i}" for i in range(1, 9)]
+    long = stratum_names(pd.DataFrame({"site": [12345671.0, 12345672.0, np.nan]}), ["site"])
+    assert long["site"].tolist() == ["site=12345671", "site=12345672", "site=missing"]
+
+
 def test_stratum_names__an_unknown_column_is_refused():
     with pytest.raises(InputError, match=r"found 'sexe', expected a column of the sample sheet: sex\."):
         stratum_names(pd.DataFrame({"sex": ["f"]}), ["sexe"])

@@ -52,6 +52,17 @@ def test_domain__has_a_width_and_keeps_to_its_bounds(values, bounds):
     assert bounds[1] is None or high <= bounds[1]
 
 
+@pytest.mark.parametrize(
+    "values", [[0.69, 0.69 + 1e-13], [-3e8, -3e8 - 1e-2], [1e-13, 2e-13], [0.0, 1e-300], [0.69, 0.69 + 2e-9]]
+)
+def test_domain__values_that_hardly_differ_make_an_axis_with_ticks(values):
+    low, high = svg.domain(values)
+    assert low <= min(values) < max(values) <= high
+    found = svg.ticks(low, high)
+    assert len(found) > 1
+    assert np.diff(found).min() > 0
+
+
 def test_shorten__keeps_both_ends_within_the_room():
     name = "Carcinoma of organ 17"
     short = svg.shorten(name, 80, 12)

@@ -22,8 +22,8 @@ def configuration_digest(runs: Sequence[Mapping[str, Any]]) -> str:
     return store.digest_json([{key: run.get(key) for key in decisive} for run in runs])
 
 
-def record_look(results: str, runs: Sequence[Mapping[str, Any]], endpoint: str) -> pd.DataFrame:
-    """Add a line to the log and return the whole log, oldest look first (columns ``COLUMNS``)."""
+def looks_with(results: str, runs: Sequence[Mapping[str, Any]], endpoint: str) -> pd.DataFrame:
+    """Read the log, this look added but not written: oldest look first (columns ``COLUMNS``)."""
     uri = store.join(results, "looks.tsv")
     earlier = []
     if store.exists(uri):
@@ -33,6 +33,15 @@ def record_look(results: str, runs: Sequence[Mapping[str, Any]], endpoint: str) 
     names = ",".join(str(run["hypothesis"]) for run in runs)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     look = pd.DataFrame([(now, configuration_digest(runs), endpoint, names)], columns=list(COLUMNS))
-    log = pd.concat([*earlier, look], ignore_index=True)
-    store.write_text(uri, log.to_csv(sep="\t", index=False, lineterminator="\n"))
+    return pd.concat([*earlier, look], ignore_index=True)
+
+
+def record_look(results: str, runs: Sequence[Mapping[str, Any]], endpoint: str) -> pd.DataFrame:
+    """Add a line to the log and return the whole log, as ``looks_with`` does.
+
+    To be called when the samples are judged and before anything of it can be read: a judgement that fails shows
+    nothing, so it is no look, and no result is without its look.
+    """
+    log = looks_with(results, runs, endpoint)
+    store.write_text(store.join(results, "looks.tsv"), log.to_csv(sep="\t", index=False, lineterminator="\n"))
     return log

@@ -12,7 +12,7 @@ from oncoarena.benchmarks import read_benchmarks
 from oncoarena.cohort import Block
 from oncoarena.external import read_external
 from oncoarena.freezing import admitted_samples
-from oncoarena.looks import record_look
+from oncoarena.looks import looks_with, record_look
 from oncoarena.mapped import scratch_directory
 from oncoarena.plan import TABLES
 from oncoarena.provenance import hardware, versions
@@ -54,7 +54,8 @@ def evaluate(
 ) -> None:
     """Join predictions and truth, judge every competitor, and write the tables of ``plan.TABLES``.
 
-    The look at the test samples is added to the study's log (see ``looks``).
+    The look at the test samples is added to the study's log (see ``looks``) once all is judged, before the first
+    table is written.
 
     Parameters: URIs of what the earlier steps wrote, ``refit_uris`` the run.json of models trained beside the main ones
     (their predictions lie beside them); ``thresholds`` as of ``refits.Thresholds``; ``competitors`` maps the id of
@@ -70,14 +71,14 @@ def evaluate(
     tables = [table for table in map(store.read_table, prediction_uris) if len(table)]
     tables += [read_external(item["id"], item["predictions"], splits, classes) for item in external]
     predictions = collect(tables, splits, classes)
-    store.write_table(store.join(results, "predictions.parquet"), predictions)
     names = predictions["hypothesis"].unique()
     again = {purpose: read_refits(refit_uris, purpose, names) for purpose in PURPOSES}
     training, no_thresholds = again["thresholds"]
     no_thresholds |= {item["id"]: "trained elsewhere, nothing said of training samples" for item in external}
     rule = Thresholds(**thresholds).rule()
     blocks = _blocks(assay_receipts, samples["sample_id"])
-    log = record_look(results, runs, endpoint_digest(primary_metric, rule=rule, positive=positive))
+    endpoint = endpoint_digest(primary_metric, rule=rule, positive=positive)
+    log = looks_with(results, runs, endpoint)
     with ThreadPoolExecutor(threads) as pool:
         judged = evaluate_study(
             predictions,
@@ -91,7 +92,7 @@ def evaluate(
             primary=primary_metric,
             positive=positive,
             prevalence=prevalence,
-            digests=_sample_digests(assay_receipts),
+            digests=_row_digests(assay_receipts),
             blocks=blocks,
             looks=log,
             previous_endpoint=log["endpoint"].iloc[0],
@@ -108,6 +109,9 @@ def evaluate(
         {name: block.features for name, block in blocks.items()},
         {run["hypothesis"]: run["blocks"] for run in parts},
     )
+    # Where judging fails nobody has seen anything; whoever stops it between the two lines below has a look too many.
+    record_look(results, runs, endpoint)
+    store.write_table(store.join(results, "predictions.parquet"), predictions)
     for name in TABLES:
         store.write_table(store.join(results, f"{name}.parquet"), judged[name])
 
@@ -279,11 +283,10 @@ def _blocks(assay_receipts: Sequence[str], sample_ids: pd.Series) -> dict[str, B
     return opened
 
 
-def _sample_digests(assay_receipts: Sequence[str]) -> pd.DataFrame:
-    """One digest a sample over all its blocks: equal digests mean equal features."""
+def _row_digests(assay_receipts: Sequence[str]) -> pd.DataFrame:
+    """List the digest of each sample's row in each block: columns sample_id, block and digest."""
     tables = []
     for uri in assay_receipts:
-        for block_uri in store.read_json(uri)["blocks"].values():
-            tables.append(store.block_samples(store.read_json(block_uri)))
-    joined = pd.concat(tables).groupby("sample_id", sort=False)["digest"].agg("-".join)
-    return joined.reset_index()
+        for name, block_uri in store.read_json(uri)["blocks"].items():
+            tables.append(store.block_samples(store.read_json(block_uri)).assign(block=name))
+    return pd.concat(tables, ignore_index=True)

@@ -250,7 +250,7 @@ def separability(
     known = metrics.METRICS[metric]
     title = known.title
     if len(chosen) < 2:
-        return f"Fewer than two claims have a {title}, so there is nothing to tell apart."
+        return f"Fewer than two claims have a value of {title}, so there is nothing to tell apart."
     ranked = chosen.sort_values("estimate", ascending=not known.higher_is_better, kind="stable")
     first, second = ranked.iloc[0], ranked.iloc[1]
     pair = {first["hypothesis"], second["hypothesis"]}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from oncoarena.referee.evaluation import evaluate, strata_of_rows
+from oncoarena.referee.evaluation import evaluate, plain_names
 from oncoarena.referee.evidence import Evidence, Finding, interval_text, some
 from oncoarena.referee.missing_values import missing_by_class
 from oncoarena.referee.pieces import draw_features, draw_rows, extent, first_rows_of_patients, read_piece
@@ -38,7 +38,7 @@ def site_in_the_features(evidence: Evidence) -> Iterator[Finding]:
     if "site" not in evidence.samples.columns:
         yield "", "not_applicable", "The sample sheet has no column site."
         return
-    names = _text(evidence.samples["site"])
+    names = plain_names(evidence.samples["site"]).to_numpy(dtype=object)
     used = evidence.positions(evidence.splits["sample_id"].unique())
     rows = first_rows_of_patients(evidence.samples["patient_id"], used[names[used] != ""])
     large = [site for site, n in pd.Series(names[rows]).value_counts().items() if n >= 5]
@@ -76,23 +76,27 @@ def site_performance_falls(evidence: Evidence) -> Iterator[Finding]:
     """CHK007 Performance falls on a held-out site.
 
     A model that has learned a laboratory's habits fails in the next one. Applies where a split's test
-    part holds a site that its training part does not. A finding where a site's interval of accuracy lies
-    under the estimate over all sites.
+    part holds a site that its training part does not; samples without a site belong to none. A finding where a
+    site's interval of accuracy lies under the estimate over all sites.
     """
     if "site" not in evidence.samples.columns:
         yield "", "not_applicable", "The sample sheet has no column site."
         return
-    table = evidence.splits.merge(evidence.samples[["sample_id", "site"]], on="sample_id")
+    sites = plain_names(evidence.samples["site"])
+    table = evidence.splits.merge(evidence.samples[["sample_id"]].assign(site=sites), on="sample_id")
+    table = table[table["site"] != ""]
     keys = ["repeat", "fold", "site"]
     tested = table[table["role"] == "test"][keys].drop_duplicates()
     seen = table[table["role"] != "test"][keys].drop_duplicates().assign(seen=True)
     held_out = tested.merge(seen, on=keys, how="left")
-    held_out = held_out.loc[held_out["seen"].isna(), "site"].astype(str).unique()
+    held_out = held_out.loc[held_out["seen"].isna(), "site"].unique()
     if not len(held_out):
         yield "", "not_applicable", "Every site tested is also in training; no site was held out."
         return
     outcomes = evidence.outcomes.only(evidence.competing())
-    names = strata_of_rows(outcomes, evidence.samples, ["site"])
+    # The prefix keeps a site that is called "all" apart from all of them.
+    of_rows = "site=" + sites.to_numpy(dtype=object)[evidence.positions(outcomes.sample_ids)]
+    names = pd.DataFrame({"site": of_rows})
     by_site = evaluate(outcomes, names, 400, evidence.seed).query("metric == 'accuracy'")
     for hypothesis in outcomes.hypotheses:
         rows = by_site[by_site["hypothesis"] == hypothesis].set_index("stratum")
@@ -128,7 +132,10 @@ def missing_values_related_to_label(evidence: Evidence) -> Iterator[Finding]:
     rows = draw_rows(in_all, 2_000, evidence.seed)
     sheet = [name for name in evidence.samples.columns if name not in KEYS]
     names = [f"column {name}" for name in sheet]
-    parts = [(_text(evidence.samples[name])[rows] == "")[:, None].astype(np.float32) for name in sheet]
+    parts = [
+        (plain_names(evidence.samples[name]).to_numpy()[rows] == "")[:, None].astype(np.float32)
+        for name in sheet
+    ]
     looked_at = f"{len(rows):,} patients and {len(sheet)} columns of the sheet"
     if evidence.blocks is not None:
         piece = read_piece(evidence.blocks, rows, draw_features(evidence.blocks, 20_000, evidence.seed))
@@ -161,8 +168,3 @@ def missing_values_related_to_label(evidence: Evidence) -> Iterator[Finding]:
             "pass",
             f"What is missing is not tied to the label; least p = {table.p_values.min():.3f} ({looked_at}).",
         )
-
-
-def _text(values: pd.Series) -> np.ndarray:
-    """The cells of a column as stripped str, "" where missing: (n_samples,) object."""
-    return values.astype(object).where(values.notna(), "").astype(str).str.strip().to_numpy(dtype=object)

@@ -108,7 +108,8 @@ def brier_rows(
     found = {}
     for name, estimate, replicates in zip(PARTS[:2], whole, drawn, strict=False):
         low, high = percentile_interval(replicates - 2 * (np.nanmean(replicates) - estimate))
-        low, high = max(min(low, estimate), 0.0), max(high, estimate)
+        # Neither part is negative, but what estimates resolution may be, and belongs to its interval.
+        low, high = min(max(low, 0.0), estimate), max(high, estimate)
         found[name] = float(estimate), float(low), float(high), "bootstrap less twice its bias"
     # Resamples keep the mix of classes, on which alone it depends.
     found[PARTS[2]] = float(whole[2]), np.nan, np.nan, "none: fixed by the mix of classes"

@@ -84,11 +84,22 @@ def evaluate(
     return pd.DataFrame(rows, columns=EVALUATION_COLUMNS)
 
 
+CODES = ("site",)
+"""Columns of the sheet whose numbers are names: 2 is no more than 1, and no site belongs to a band of sites."""
+
+
+def plain_names(values: pd.Series) -> pd.Series:
+    """Write the cells of a column as stripped str, "" where missing, whole numbers without decimals."""
+    if pd.api.types.is_float_dtype(values) and (values.dropna() % 1 == 0).all():
+        values = values.astype("Int64")
+    return values.astype(object).where(values.notna(), "").astype(str).str.strip()
+
+
 def stratum_names(samples: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Name the stratum of each sample in each column: "column=value".
 
     Numbers with more than five values are cut into thirds by rank (quarters from 200 samples on),
-    named by their range; missing values make the stratum "column=missing".
+    named by their range, but not the numbers of ``CODES``; missing values make the stratum "column=missing".
     Returns a table of str, one row a sample, one column a grouping.
     Raises InputError for a column that the sample sheet does not have.
     """
@@ -99,10 +110,12 @@ def stratum_names(samples: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame
                 f"strata: found {column!r}, expected a column of the sample sheet: {', '.join(samples.columns)}."
             )
         values = samples[column]
-        text = values.astype(object).where(values.notna(), "").astype(str).str.strip()
+        text = plain_names(values)
         numbers = pd.to_numeric(text, errors="coerce")
         known = text != ""
-        if known.any() and numbers[known].notna().all() and numbers[known].nunique() > 5:
+        if column in CODES:
+            pass
+        elif known.any() and numbers[known].notna().all() and numbers[known].nunique() > 5:
             text = _bands(numbers)
         elif pd.api.types.is_numeric_dtype(values):
             text = numbers.map("{:g}".format)

@@ -27,7 +27,7 @@ class Evidence:
     comparison: pd.DataFrame
     primary: str = "auroc_macro"
     digests: pd.DataFrame | None = None
-    """Columns sample_id and digest: a digest of each sample's features, where the blocks give one."""
+    """Columns sample_id, digest and, where it is of one block alone, block: a digest of each sample's features."""
     seed: int = 0
     blocks: Mapping[str, Block] | None = None
     """Features, rows in the order of ``samples``."""

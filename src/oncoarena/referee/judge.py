@@ -56,9 +56,9 @@ def evaluate_study(
     ``strata``, the columns of the sheet to look at one value at a time; ``n_bootstrap`` replicates
     and ``n_permutations`` exchanges a pair, with the ``seed`` of both; ``primary``, the metric that the
     checks look at; ``positive``, the class that counts as positive in a study of two (the last if None);
-    ``digests`` (sample_id, digest) of the features; ``blocks``, the features themselves, rows in the order of
-    ``samples`` (a memory map will do: checks read a bounded piece); ``prevalence`` of the positive class of two,
-    at which PPV and NPV are stated; ``looks`` (config_digest), a row each
+    ``digests`` (sample_id, digest and, of one block each, block) of the features; ``blocks``, the features themselves,
+    rows in the order of ``samples`` (a memory map will do: checks read a bounded piece); ``prevalence`` of the
+    positive class of two, at which PPV and NPV are stated; ``looks`` (config_digest), a row each
     time the test set was consulted, this time included; ``seed_predictions``, predictions of the same
     splits, or those of some repeats, by models of other seeds, by seed; ``previous_endpoint``, the
     ``endpoint_digest`` under which results of this study were first written; ``sealed_endpoint``, digest and time of

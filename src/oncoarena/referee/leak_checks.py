@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from oncoarena.referee.chance import permuted_aurocs
+from oncoarena.referee.equal_rows import equal_rows
 from oncoarena.referee.evidence import Evidence, Finding, interval_text, some
 from oncoarena.referee.metrics import auroc
 from oncoarena.referee.near_duplicates import near_duplicates
@@ -45,18 +46,21 @@ def duplicates_across_splits(evidence: Evidence) -> Iterator[Finding]:
 
     A duplicated library, or one sample listed twice under two patients, leaks like CHK001 but no
     identifier shows it. Looks for pairs of samples, one in training or validation and one in the test of
-    the same split, with equal digests of their features or, where the values are at hand, features that correlate
-    nearly perfectly (0.95 or more once standardised) and far above each sample's other neighbours, so
-    that a study of close relatives is no alarm (1 in 1,000 studies by luck). Up to 8,000 samples and 2,000
-    features are drawn for this by a fixed seed. Remedy: remove one, or give both the same patient.
+    the same split and of different patients, with equal digests of their rows in any block or, where the values are
+    at hand, features that correlate nearly perfectly (0.95 or more once standardised) and far above each sample's
+    other neighbours, so that a study of close relatives is no alarm (1 in 1,000 studies by luck). Rows that two
+    patients may share by nature, such as those of samples without mutations, are no alarm either: an equal row counts
+    where its known values change at least 20 times from a feature to the next, or are at least 8 different numbers.
+    Up to 8,000 samples and 2,000 features are drawn for correlations by a fixed seed. Remedy: remove one, or give both
+    the same patient.
     """
     if evidence.digests is None and evidence.blocks is None:
         yield "", "not_applicable", "No digests of the samples' features were given."
         return
     found, clear = [], []
     if evidence.digests is not None:
-        pairs = _equal_pairs(evidence)
-        clear.append(f"No two of {evidence.digests['sample_id'].nunique()} samples are equal across a split")
+        pairs, looked_at = _equal_pairs(evidence)
+        clear.append(f"No two of {looked_at} are equal across a split")
         if pairs:
             found.append(f"{len(pairs)} pairs of samples have equal features across a split: {some(pairs)}")
     if evidence.blocks is not None:
@@ -94,7 +98,8 @@ def permuted_labels_above_chance(evidence: Evidence) -> Iterator[Finding]:
             continue
         error = (row["ci_high"] - row["ci_low"]) / (2 * norm.ppf(0.975))
         margin = 2.58 * float(np.hypot(error, draws.std()))
-        found = f"Macro AUROC {interval_text(row)}; chance is 0.5, and up to {0.5 + margin:.3f} by luck."
+        lucky = min(0.5 + margin, 1.0)
+        found = f"Macro AUROC {interval_text(row)}; chance is 0.5, and up to {lucky:.3f} by luck."
         if margin >= 0.45:
             yield name, "not_applicable", f"{found} So few splits cannot show more; add repeats."
         else:
@@ -207,12 +212,27 @@ def _across_a_split(evidence: Evidence, pairs: pd.DataFrame) -> list[tuple[str, 
     return sorted(set(both[["a", "b"]].itertuples(index=False, name=None)))
 
 
-def _equal_pairs(evidence: Evidence) -> list[str]:
-    digests = evidence.digests[["sample_id", "digest"]]
-    digests = digests[digests["digest"].duplicated(keep=False)]
-    pairs = digests.merge(digests, on="digest").rename(columns={"sample_id_x": "a", "sample_id_y": "b"})
-    pairs = pairs.loc[pairs["a"] < pairs["b"], ["a", "b"]]
-    return [f"{a} = {b}" for a, b in _across_a_split(evidence, pairs)]
+def _equal_pairs(evidence: Evidence) -> tuple[list[str], str]:
+    """Find samples with equal rows in a block across a split, and say how much was compared."""
+    used = evidence.digests["sample_id"].isin(evidence.splits["sample_id"].unique())
+    digests = evidence.digests[used]
+    if "block" not in digests.columns:
+        digests = digests.assign(block="")
+    patients = evidence.samples.set_index("sample_id")["patient_id"]
+    rows = dict(zip(patients.index, range(len(patients)), strict=True))
+    pairs, n_alike = equal_rows(digests, patients, rows, evidence.blocks)
+    blocks = pairs.groupby(["a", "b"])["block"].agg(list)
+    named = [
+        f"{a} = {b}" + (f" ({some(blocks[a, b])})" if any(blocks[a, b]) else "")
+        for a, b in _across_a_split(evidence, pairs[["a", "b"]].drop_duplicates())
+    ]
+    n_blocks = digests["block"].nunique()
+    looked_at = f"{digests['sample_id'].nunique()} samples"
+    if n_blocks > 1:
+        looked_at += f" in {n_blocks} blocks"
+    if n_alike:
+        looked_at += f" ({n_alike} share rows too bare to tell patients apart)"
+    return named, looked_at
 
 
 def _near_pairs(evidence: Evidence) -> tuple[list[str], str]:

@@ -123,10 +123,17 @@ def _against_control(evidence: Evidence, control: str) -> Iterator[Finding]:
         if not np.isfinite(low):
             yield name, "not_applicable", f"The difference in {title} has no interval."
             continue
-        detail = f"{title} better than {control} by {gap:.3f} (95 % interval {low:.3f} to {high:.3f})."
+        detail = f"{title} {_gap_text(control, gap, low, high)}."
         at_chance = control == "prior_only" and metric == "auroc_macro"
         row = evidence.row(name, metric)
         if at_chance and row["ci_low"] <= 0.5:
             yield name, "finding", f"{title} {interval_text(row)} reaches chance, 0.5. {detail}"
         else:
             yield name, "finding" if low <= 0 else "pass", detail
+
+
+def _gap_text(control: str, gap: float, low: float, high: float) -> str:
+    """Word a difference, and its interval, in the direction in which it points."""
+    if gap < 0:
+        return f"worse than {control} by {-gap:.3f} (95 % interval {-high:.3f} to {-low:.3f})"
+    return f"better than {control} by {gap:.3f} (95 % interval {low:.3f} to {high:.3f})"

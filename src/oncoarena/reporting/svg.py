@@ -99,7 +99,9 @@ def ticks(low: float, high: float, n_wanted: int = 5) -> list[float]:
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if first <= last:
             break
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    # Twelve decimals of the step: fewer would make the ticks of a short axis one and the same.
+    decimals = 12 - min(math.floor(math.log10(step)), 0)
+    return [round(i * step, decimals) for i in range(first, last + 1)]
 
 
 def tick_label(value: float, step: float) -> str:
@@ -116,7 +118,9 @@ def domain(
     """Choose the ends of an axis: round, a little wider than the finite values, inside ``bounds``."""
     finite = [float(v) for v in [*values, *include] if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    pad = 0.04 * (high - low) or 0.05 * max(abs(high), 1.0)
+    # Values that differ by rounding alone have no room for a tick between them: they count as one.
+    alike = high - low <= 1e-9 * max(abs(low), abs(high))
+    pad = 0.05 * max(abs(high), 1.0) if alike else 0.04 * (high - low)
     low, high = low - pad, high + pad
     steps = ticks(low, high)
     step = steps[1] - steps[0] if len(steps) > 1 else high - low
