@@ -50,6 +50,59 @@ def test_object_stream__read_forward_each_byte_is_fetched_once_and_hashed(path, 
         assert stream.n_fetched == len(CONTENT)
 
 
+def requests_of(stream, monkeypatch):
+    """List the ranges that a stream asks for from now on."""
+    asked = []
+    read_file = objects._read_file
+    monkeypatch.setattr(
+        objects,
+        "_read_file",
+        lambda file, start, stop: asked.append((start, stop)) or read_file(file, start, stop),
+    )
+    return asked
+
+
+def test_object_stream__read_forward_every_request_is_a_chunk(path, monkeypatch):
+    with ObjectStream(str(path), chunk_bytes=300) as stream:
+        asked = requests_of(stream, monkeypatch)
+        # As BAM is read: a look at the start, then forward.
+        stream.read(4)
+        stream.seek(0)
+        assert io.BufferedReader(stream, 64).read() == CONTENT
+        stream.finish()
+        assert asked == [(0, 300), (300, 600), (600, 900), (900, 1000)]
+
+
+def test_object_stream__after_a_jump_requests_are_short_and_grow_while_reading_goes_on(path, monkeypatch):
+    monkeypatch.setattr(objects, "JUMP_BYTES", 20)
+    with ObjectStream(str(path), chunk_bytes=100) as stream:
+        asked = requests_of(stream, monkeypatch)
+        stream.read(1)
+        stream.seek(990)
+        stream.read(5)
+        stream.seek(500)
+        assert stream.read(50) == CONTENT[500:550]
+        for start in range(550, 730, 10):
+            assert stream.read(10) == CONTENT[start : start + 10]
+        stream.seek(300)
+        assert stream.read(5) == CONTENT[300:305]
+    # Those of (0, 100) and of the growing ones that are as long as a chunk are followed by one ahead, which may be
+    # cancelled before it begins.
+    sure = [(0, 100), (990, 1000), (500, 550), (550, 650), (650, 750), (300, 320)]
+    assert [one for one in asked if one in sure] == sure
+    assert set(asked) - set(sure) <= {(100, 200), (750, 850)}
+
+
+def test_object_stream__digest_after_jumps_goes_on_by_whole_chunks(path, monkeypatch):
+    monkeypatch.setattr(objects, "JUMP_BYTES", 20)
+    with ObjectStream(str(path), chunk_bytes=100) as stream:
+        stream.seek(700)
+        stream.read(1)
+        assert stream.n_fetched == 20
+        assert stream.finish() == sha256(CONTENT)
+        assert stream.n_fetched == 20 + len(CONTENT)
+
+
 def test_object_stream__digest_is_of_the_whole_even_where_the_reader_stopped_early(path):
     with ObjectStream(str(path), chunk_bytes=100) as stream:
         stream.read(150)

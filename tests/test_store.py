@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -145,3 +146,54 @@ def test_open_input__nothing_there_is_one_clear_line(tmp_path):
         store.open_input(str(tmp_path / "nothing.tsv")),
     ):
         pass
+
+
+def test_open_block__flipped_bits_are_refused_or_change_no_value(tmp_path, values, monkeypatch):
+    monkeypatch.setattr(store, "BYTES_PER_GROUP", 20 * 9 * 4)
+    values = values[:60]
+    receipt = write(tmp_path / "block", values)
+    part = tmp_path / "block/part-00000.parquet"
+    sound = part.read_bytes()
+    n_refused = 0
+    for place in np.random.default_rng(1).choice(8 * len(sound), 600, replace=False):
+        damaged = bytearray(sound)
+        damaged[place // 8] ^= 1 << place % 8
+        part.write_bytes(damaged)
+        try:
+            np.testing.assert_array_equal(store.open_block(receipt).values, values, err_msg=f"bit {place}")
+        except InputError as error:
+            n_refused += "delete the block's directory and run again" in str(error)
+    # Three quarters of so small a part are values and what is needed to read them; the rest is ids.
+    assert n_refused > 300
+
+
+def test_open_block__part_whose_values_are_of_another_type_is_refused(tmp_path, values):
+    # No checksum covers the footer; one flipped bit of it makes floats Booleans.
+    receipt = write(tmp_path / "block", values)
+    uri = receipt["parts"][0]["uri"]
+    others = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(values.size, np.int32)), 9)
+    pq.write_table(pa.table({"sample_id": [f"s{row}" for row in range(len(values))], "values": others}), uri)
+    with pytest.raises(InputError, match=r"part-00000.parquet: cannot be read .*its values are .*int32"):
+        store.open_block(receipt)
+
+
+@pytest.mark.parametrize("scheme", ["", "memory:/"])
+def test_write_block__interrupted_over_an_older_block_leaves_no_receipt(
+    tmp_path, values, monkeypatch, scheme
+):
+    uri = f"{scheme}{tmp_path}/block"
+    receipt_uri = store.join(uri, "receipt.json")
+    write(uri, values)
+    assert store.exists(receipt_uri)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(store, "write_json", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write(uri, values + 1)
+    assert not store.exists(receipt_uri)
+    receipt = write(uri, values + 1)
+    assert store.read_json(receipt_uri)["digest"] == receipt["digest"]
+    np.testing.assert_array_equal(store.open_block(receipt).values, values + 1)

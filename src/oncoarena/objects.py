@@ -16,6 +16,10 @@ CHUNK_BYTES = 8 << 20
 """Bytes of one request: long enough that its latency does not count. Two are in memory, and the first of each object
 that is opened ahead."""
 
+JUMP_BYTES = 256 << 10
+"""Bytes of the first request after a jump: a format that seeks takes a little here and there, as Parquet the pages of
+one column. They double while reading goes on forward, up to those of a chunk."""
+
 LAID_BY = 4
 """Buffers of CHUNK_BYTES that a process keeps for the chunks to come, at most."""
 
@@ -70,7 +74,8 @@ class ObjectStream(io.RawIOBase):
     """The bytes of an object, fetched in ranges while the reader works on those before.
 
     Read forward, each byte is fetched once. Seeking is possible; what lies in the chunk at hand costs
-    nothing, all else is fetched (again). ``n_fetched`` counts the bytes that were fetched.
+    nothing, all else is fetched (again): little of it after a jump, and nothing ahead until reading has gone on
+    forward for a while. ``n_fetched`` counts the bytes that were fetched.
     A reader of the range ``first`` to ``end`` may read the object's header before it and a little beyond it.
     ``facts`` where the store was asked before, so that a change since then is one too.
     Reads raise BadObject if the store does not give the bytes after ``ATTEMPTS`` attempts.
@@ -91,7 +96,7 @@ class ObjectStream(io.RawIOBase):
         self.n_fetched = 0
         self._filesystem, self._path = fsspec.core.url_to_fs(uri)
         self._file = open(self._path, "rb", buffering=0) if _is_local(self._filesystem) else None  # noqa: SIM115
-        self._chunk_bytes = chunk_bytes
+        self._chunk_bytes = self._stride = chunk_bytes
         self._first = first
         self._hash_end = self.facts.n_bytes if end is None else min(end, self.facts.n_bytes)
         self._end = min(self._hash_end + OVERLAP_BYTES, self.facts.n_bytes)
@@ -121,7 +126,7 @@ class ObjectStream(io.RawIOBase):
             return 0
         within = self._position - self._chunk_start
         if not 0 <= within < len(self._chunk):
-            self._load(self._position)
+            self._load(self._position, len(buffer))
             within = 0
         n_bytes = min(len(buffer), len(self._chunk) - within)
         buffer[:n_bytes] = self._chunk[within : within + n_bytes]
@@ -131,12 +136,12 @@ class ObjectStream(io.RawIOBase):
     def fetch_ahead(self) -> None:
         """Ask for the first chunk before the first read."""
         if self._next is None and not self._chunk and self._end:
-            self._next = (0, _readers().submit(self._fetch, 0))
+            self._next = (0, _readers().submit(self._fetch, 0, self._stride))
 
     def digest(self) -> str:
         """Fetch what was not and return the SHA-256 of the range's bytes, as ``sha256:<hex>``."""
         while self._n_hashed < self._hash_end:
-            self._load(self._n_hashed)
+            self._load(self._n_hashed, self._chunk_bytes)
         return "sha256:" + self._hash.hexdigest()
 
     def finish(self) -> str:
@@ -153,18 +158,38 @@ class ObjectStream(io.RawIOBase):
                 self._file.close()
         super().close()
 
-    def _load(self, start: int) -> None:
-        """Make the chunk that begins at ``start`` the one at hand, and ask for the one after it."""
+    def _load(self, start: int, n_wanted: int) -> None:
+        """Make the chunk that begins at ``start`` the one at hand; ask for the one after it where reading goes on."""
         if self._next is not None and self._next[0] == start:
             chunk = self._next[1].result()
+            is_forward = True
         else:
             self._drop_next()
-            chunk = self._fetch(start)
+            is_forward = self._set_stride(start, n_wanted)
+            chunk = self._fetch(start, self._stride)
         _lay_by(self._chunk)
         self._chunk, self._chunk_start = chunk, start
         following = start + len(chunk)
-        ahead = self._first <= start and following < self._end
-        self._next = (following, _readers().submit(self._fetch, following)) if ahead else None
+        ahead = (
+            is_forward
+            and self._stride == self._chunk_bytes
+            and self._first <= start
+            and following < self._end
+        )
+        self._next = (following, _readers().submit(self._fetch, following, self._stride)) if ahead else None
+
+    def _set_stride(self, start: int, n_wanted: int) -> bool:
+        """Choose how much to fetch at ``start``; tell whether reading goes on forward there."""
+        if self._chunk and start == self._chunk_start + len(self._chunk):
+            self._stride = min(2 * self._stride, self._chunk_bytes)
+            return True
+        # The range's first byte, or the first that was not hashed: what was read forward before a jump goes on.
+        if start == self._n_hashed:
+            self._stride = self._chunk_bytes
+            return True
+        if start >= self._first:
+            self._stride = min(max(n_wanted, JUMP_BYTES), self._chunk_bytes)
+        return False
 
     def _drop_next(self) -> None:
         """Forget the chunk that was asked for ahead; one that is being fetched is waited for."""
@@ -172,10 +197,9 @@ class ObjectStream(io.RawIOBase):
             _lay_by(self._next[1].result())
         self._next = None
 
-    def _fetch(self, start: int) -> memoryview:
+    def _fetch(self, start: int, length: int) -> memoryview:
         """Fetch one chunk, in the reading thread; what extends the hashed prefix is hashed there too."""
-        length = self._chunk_bytes if start >= self._first else HEADER_BYTES
-        stop = min(start + length, self._end)
+        stop = min(start + (length if start >= self._first else HEADER_BYTES), self._end)
         if self._file is not None:
             chunk = _read_file(self._file, start, stop)
         else:

@@ -2,7 +2,7 @@
 
 A block on its store is Parquet parts (rows are samples; one fixed-size-list column of float32), a feature
 table and a receipt. Whatever is written appears whole or not at all: local files are renamed into place,
-objects are put whole, and the receipt that vouches for the parts comes last.
+objects are put whole, and the receipt that vouches for the parts comes last; one of a block that was there goes first.
 """
 
 import contextlib
@@ -40,6 +40,9 @@ ROWS_PER_PART = 4096
 ROWS_PER_GROUP, BYTES_PER_GROUP = 256, 16 << 20
 """Samples in a Parquet row group, at most: the unit in which a block is written and decoded, so memory stays bounded
 however wide its rows are."""
+
+# A missing value is a NaN. To say that none is null makes a block a third faster to read.
+_VALUE = pa.field("element", pa.float32(), nullable=False)
 
 MEMORY_SHARE, MEMORY_BYTES = 0.25, 2**31
 """A block larger than this share of physical memory, or 2 GiB, is opened from a memory-mapped scratch file."""
@@ -227,15 +230,18 @@ def write_block(
     provenance: Mapping[str, Any],
     inputs: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
-    """Write a block below ``uri`` and return its receipt, which is also written, last.
+    """Write a block below ``uri`` and return its receipt, which is also written, last; an older one is removed first.
 
     Parameters: ``rows`` yields one (n_features,) float32 array a sample, in the order of ``sample_ids``,
     so that no more than two row groups are in memory; ``provenance`` (assay, options, code digest) is copied
     into the receipt; ``inputs`` (uri and digest of each object that was read) go into a table beside it.
     The bytes depend on the values alone, not on who computed them.
     """
-    n_features = len(features)
-    parts = []
+    receipt_uri = join(uri, "receipt.json")
+    filesystem, path = fsspec.core.url_to_fs(receipt_uri)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.rm_file(path)
+    n_features, parts = len(features), []
     row_digests: dict[str, str] = {}
     for number, first in enumerate(range(0, len(sample_ids), ROWS_PER_PART)):
         ids = sample_ids[first : first + ROWS_PER_PART]
@@ -243,28 +249,26 @@ def write_block(
         hashed = hashlib.sha256()
         write_whole(part, functools.partial(_write_part, ids, rows, n_features, row_digests, hashed))
         parts.append({"uri": part, "n_samples": len(ids), "digest": f"sha256:{hashed.hexdigest()}"})
-    feature_uri = join(uri, "features.parquet")
-    write_table(feature_uri, features[list(FEATURE_COLUMNS)])
-    digest_uri = join(uri, "samples.parquet")
-    write_table(
-        digest_uri, pd.DataFrame({"sample_id": list(row_digests), "digest": list(row_digests.values())})
-    )
-    input_uri = join(uri, "inputs.parquet")
-    write_table(input_uri, pd.DataFrame(list(inputs), columns=["uri", "digest"], dtype=str))
+    tables = {
+        "features": features[list(FEATURE_COLUMNS)],
+        "samples": pd.DataFrame({"sample_id": list(row_digests), "digest": list(row_digests.values())}),
+        "inputs": pd.DataFrame(list(inputs), columns=["uri", "digest"], dtype=str),
+    }
+    uris = {name: join(uri, f"{name}.parquet") for name in tables}
+    for name, table in tables.items():
+        write_table(uris[name], table)
     receipt = {
         "uri": uri,
         "spec": asdict(spec),
         "shape": [len(sample_ids), n_features],
         "parts": parts,
-        "features": {"uri": feature_uri, "digest": digest(feature_uri)},
-        "samples": {"uri": digest_uri, "digest": digest(digest_uri)},
-        "inputs": {"uri": input_uri, "digest": digest(input_uri)},
+        **{name: {"uri": own, "digest": digest(own)} for name, own in uris.items()},
         **provenance,
     }
     receipt["digest"] = digest_json(
         [receipt["spec"], receipt["shape"], [part["digest"] for part in parts], receipt["features"]["digest"]]
     )
-    write_json(join(uri, "receipt.json"), receipt)
+    write_json(receipt_uri, receipt)
     return receipt
 
 
@@ -277,9 +281,9 @@ def _write_part(
     path: str,
 ) -> None:
     """Write the next rows as a part, a group at a time; ``row_digests`` and ``hashed`` are brought up to date."""
-    # A missing value is a NaN. To say that none is null makes a block a third faster to read.
-    of_values = pa.list_(pa.field("element", pa.float32(), nullable=False), n_features)
+    of_values = pa.list_(_VALUE, n_features)
     schema = pa.schema([("sample_id", pa.string()), pa.field("values", of_values, nullable=False)])
+    options = {"use_dictionary": False, "write_statistics": False, "write_page_checksum": True}
 
     def write(ids: list[str], values: np.ndarray) -> None:
         column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=of_values)
@@ -287,9 +291,7 @@ def _write_part(
 
     with (
         open(path, "wb") as plain,
-        pq.ParquetWriter(
-            _Hashing(plain, hashed), schema, compression="NONE", use_dictionary=False, write_statistics=False
-        ) as file,
+        pq.ParquetWriter(_Hashing(plain, hashed), schema, compression="NONE", **options) as file,
         ThreadPoolExecutor(1, thread_name_prefix="oncoarena-writer") as thread,
     ):
         # One group is encoded and hashed while the rows of the next are fetched.
@@ -367,12 +369,14 @@ def open_block(
 
 def _decode_parts(receipt: Mapping[str, Any], values: np.ndarray) -> None:
     """Fill ``values`` from the parts, a row group at a time."""
-    n_features = values.shape[1]
-    first = 0
+    first, n_features = 0, values.shape[1]
     for part in receipt["parts"]:
         try:
             with open_input(part["uri"]) as stream:
-                file = pq.ParquetFile(stream)
+                file = pq.ParquetFile(stream, page_checksum_verification=True)
+                # No checksum covers the footer, which may name a type of another size, or raise most errors below.
+                if (kind := file.schema_arrow.field("values").type) != pa.list_(_VALUE, n_features):
+                    raise pa.ArrowInvalid(f"its values are {kind}")
                 for group in range(file.num_row_groups):
                     column = file.read_row_group(group, columns=["values"]).column("values")
                     for chunk in column.chunks:
@@ -380,7 +384,7 @@ def _decode_parts(receipt: Mapping[str, Any], values: np.ndarray) -> None:
                         values[first : first + len(chunk)] = flat.reshape(len(chunk), n_features)
                         first += len(chunk)
                         release(values)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{part['uri']}: cannot be read as a part of block {receipt['spec']['name']} ({error}); "
                 "delete the block's directory and run again"

@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import gzip
+import io
 import zlib
 from collections.abc import Callable
 from typing import BinaryIO
@@ -12,6 +13,10 @@ from oncoarena.assays.parquet_table import ParquetTable
 from oncoarena.assays.tables import Table
 from oncoarena.assays.text_table import TextTable
 from oncoarena.errors import InputError
+
+HELD_BYTES = 1 << 30
+"""A file of a seeking format that is no longer is read forward into memory, once: the job of a matrix asks for many
+times as much. In a longer one the format seeks where it lies, and some of its bytes are fetched twice."""
 
 _FOREIGN_FORMATS = {
     b"PK\x03\x04": "a zip archive or an Excel workbook",
@@ -37,11 +42,11 @@ def open_table(
     """
     start = _first_bytes(stream)
     if start.startswith(b"PAR1"):
-        return ParquetTable(stream, source, id_column)
+        return ParquetTable(_held(stream), source, id_column)
     if start.startswith(b"\x89HDF"):
         from oncoarena.assays.h5ad import H5adTable
 
-        return H5adTable(stream, source)
+        return H5adTable(_held(stream), source)
     if start.startswith(b"\x1f\x8b"):
         stream = gzip.GzipFile(fileobj=stream)
         with contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):  # told by its line when it is read
@@ -63,3 +68,10 @@ def _first_bytes(stream: BinaryIO) -> bytes:
     start = stream.read(8)
     stream.seek(0)
     return start
+
+
+def _held(stream: BinaryIO) -> BinaryIO:
+    """Return a stream of the same bytes in which seeking fetches nothing, where they are not too many."""
+    n_bytes = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    return io.BytesIO(stream.read(n_bytes)) if n_bytes <= HELD_BYTES else stream
