@@ -41,7 +41,8 @@ def clone(tmp_path, monkeypatch):
 
 def test_check__says_that_nothing_is_wrong(clone, capsys):
     assert cli.main(["check", "--configfile", "my.yaml"]) == 0
-    assert "nothing wrong was found" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said == "my.yaml: nothing wrong was found; run: snakemake --cores all --configfile my.yaml\n"
 
 
 def test_check__says_what_is_wrong_in_plain_lines(clone, capsys):
@@ -55,6 +56,26 @@ def test_check__says_what_is_wrong_in_plain_lines(clone, capsys):
 def test_check__missing_config_is_one_line(clone, capsys):
     assert cli.main(["check", "--configfile", "nothing.yaml"]) == 1
     assert capsys.readouterr().err == "oncoarena: nothing.yaml: there is no such file\n"
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["leaderboard"], ["try", "l2_logistic"]])
+@pytest.mark.parametrize(
+    ("content", "found"), [("", "is empty"), ("# none yet\n", "is empty"), ("- study\n", "holds a list")]
+)
+def test_commands__config_that_is_no_mapping_is_one_line(clone, capsys, command, content, found):
+    Path("my.yaml").write_text(content)
+    assert cli.main([*command, "--configfile", "my.yaml"]) == 1
+    expected = f"oncoarena: my.yaml: {found}, expected a mapping (key: value lines); see config/README.md\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan"], ["leaderboard"], ["try", "l2_logistic"]])
+def test_commands__outside_a_clone_say_where_to_run(clone, capsys, monkeypatch, command):
+    (clone / "elsewhere").mkdir()
+    monkeypatch.chdir(clone / "elsewhere")
+    assert cli.main([*command, "--configfile", "../my.yaml"]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("elsewhere: is not a clone of oncoarena; run this at the top of your clone\n")
 
 
 def test_new_hypothesis__writes_one_that_works_at_once(clone, capsys):
@@ -72,7 +93,22 @@ def test_new_hypothesis__writes_one_that_works_at_once(clone, capsys):
     assert cli.main(["check", "--configfile", "my.yaml"]) == 0
 
 
-@pytest.mark.parametrize("name", ["Enhancer", "9lives", "a-b", "../x", "wide_deep"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Enhancer",
+        "9lives",
+        "a-b",
+        "../x",
+        "wide_deep",
+        "_x",
+        "\u00e9t\u00e9",
+        "a" * 61,
+        "class",
+        "x\n",
+        "",
+    ],
+)
 def test_new_hypothesis__bad_or_taken_name_is_refused(clone, name):
     with pytest.raises(InputError, match="choose another"):
         new_hypothesis(name, clone)

@@ -97,6 +97,126 @@ def test_read_samples__all_faults_are_told_at_once_but_no_more_than_twenty(tmp_p
     assert "and 19 more problems" in lines[-1]
 
 
+QUOTED = (
+    "sample_id,patient_id,label,site,stage\n"
+    's1,p1,a,"Berlin, Charite",\n'
+    's2,p2,b,"the ""old"" clinic", II \n'
+    's3,p3,a, "Ulm" ,III\n'
+    "s4,p4,b,Bonn,I,\n"
+)
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_read_samples__quoted_cells_hold_separators_and_quotes(tmp_path, separator):
+    text = QUOTED.replace(",", separator)
+    table = read_samples(write(tmp_path, text), columns=["site", "stage"])
+    assert table["site"].tolist() == [f"Berlin{separator} Charite", 'the "old" clinic', "Ulm", "Bonn"]
+    assert table["stage"].tolist() == ["", "II", "III", "I"]
+    assert table["label"].tolist() == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (
+            's1,p1,a,"Berlin, Charite",,',
+            "row 2: has 6 cells, the header has 5; .* stands in .quotation marks.",
+        ),
+        ('s1,p1,a,"Berlin, Charite,', "row 2: a quotation mark opens a cell and none closes it on this line"),
+        (f's1,p1,a,"{"x" * 140_000}",', "row 2: cannot be taken apart .*limit"),
+    ],
+)
+def test_read_samples__quotes_that_leave_a_doubt_are_refused(tmp_path, line, complaint):
+    lines = QUOTED.splitlines()
+    with pytest.raises(InputError, match=complaint):
+        read_samples(write(tmp_path, "\n".join([lines[0], line, *lines[2:]])))
+
+
+def test_read_samples__one_file_of_two_samples_is_refused(tmp_path):
+    uri = write(tmp_path, GOOD.replace("\t40", "\t60").replace("NA", "61"))
+    complaint = (
+        r"row 4: column 'age': '60' of sample s3 stands on row 2 \(sample s1\) too; every sample needs"
+    )
+    with pytest.raises(InputError, match=complaint):
+        read_samples(uri, paths=["age"])
+    read_samples(uri, columns=["age"])
+
+
+@pytest.mark.parametrize("word", ["na", "NA", "n/a", "N/a", "NAN", "nan", "NULL", "none", "NONE", ""])
+def test_read_samples__missing_words_are_told_in_capitals_or_not(tmp_path, word):
+    table = read_samples(write(tmp_path, GOOD.replace("\tNA", f"\t{word}")), typed=["age"])
+    assert table["age"].tolist() == ["60", "", "40", "55"]
+    assert covariate_table(table, ["age"])["age"].dtype == "float64"
+
+
+def sheet(values, column="age"):
+    rows = [f"s{row}\tp{row}\t{'ab'[row % 2]}\t{value}\n" for row, value in enumerate(values)]
+    return f"sample_id\tpatient_id\tlabel\t{column}\n" + "".join(rows)
+
+
+@pytest.mark.parametrize("odd", ["unknown", "?", "6O", "61,5", "inf", "-Infinity", "1e999"])
+def test_read_samples__word_among_measurements_is_named_with_its_row(tmp_path, odd):
+    uri = write(tmp_path, sheet([*range(40, 60), odd, odd, *range(60, 70)]))
+    with pytest.raises(InputError) as caught:
+        read_samples(uri, typed=["age"])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert f"row 22: column 'age': found {odd!r}, expected a finite number as in 30 other rows" in lines[0]
+    assert "row 23" in lines[1]
+    assert read_samples(uri, columns=["age"])["age"][20] == odd  # no covariate, no stratum: any text will do
+
+
+def test_read_samples__infinity_among_codes_is_refused_too(tmp_path):
+    with pytest.raises(InputError, match="row 8: column 'age': found 'inf'"):
+        read_samples(write(tmp_path, sheet([*"121212", "inf"])), typed=["age"])
+
+
+@pytest.mark.parametrize(
+    "values", [[*"1234" * 8, "4S"], [*"abcdefgh", "1", "2"], ["0-9", "10", "10-19", "20-29"], [""] * 4]
+)
+def test_read_samples__categories_may_hold_digits(tmp_path, values):
+    read_samples(write(tmp_path, sheet(values)), typed=["age"])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (GOOD.replace("\t", ";"), "row 1: cells are separated by semicolons, expected tabs or commas"),
+        (GOOD.replace("\t", ";").replace("60", "60,5"), "row 1: cells are separated by semicolons"),
+        (
+            "#" + GOOD,
+            "row 1: begins with # and was skipped as a comment, but looks like the header; remove the #",
+        ),
+        ("# by hand\n# " + GOOD.replace("\t", ","), "row 2: begins with # .* remove the #"),
+        (
+            GOOD.replace("sample_id", "Sample_ID"),
+            r"column 'sample_id' is missing; did you mean 'Sample_ID'\?",
+        ),
+    ],
+)
+def test_read_samples__header_of_another_kind_gets_a_hint(tmp_path, content, complaint):
+    with pytest.raises(InputError, match=complaint):
+        read_samples(write(tmp_path, content))
+
+
+def test_read_samples__column_in_capitals_is_suggested(tmp_path):
+    with pytest.raises(InputError, match=r"column 'age' is missing; did you mean 'AGE'\?"):
+        read_samples(write(tmp_path, sheet(range(4), "AGE")), typed=["age"])
+
+
+def test_read_samples__what_is_asked_of_the_sheet_does_not_change_the_table(tmp_path):
+    uri = write(tmp_path, GOOD)
+    asked = read_samples(uri, columns=["age"], typed=["age"], positive="b", prevalence=0.1)
+    pd.testing.assert_frame_equal(asked, read_samples(uri))
+
+
+@pytest.mark.parametrize("uri", ["gs://bucket/samples.tsv", "nosuch://bucket/samples.tsv"])
+def test_read_samples__sheet_in_a_store_that_cannot_be_asked_is_one_line(uri):
+    with pytest.raises(InputError, match=f"{uri}: could not be asked for") as caught:
+        read_samples(uri)
+    assert "\n" not in str(caught.value)
+
+
 def test_read_samples__missing_file_is_an_input_error(tmp_path):
     with pytest.raises(InputError, match="there is no such file"):
         read_samples(str(tmp_path / "nothing.tsv"))

@@ -129,11 +129,67 @@ def test_read_study__several_mistakes_are_told_together(folder):
         ({"splits": {"scheme": "table", "table": "no.tsv"}}, r"no.tsv: there is no such file"),
         ({"external": [{"id": "paper", "predictions": "no.tsv"}]}, r"no.tsv: there is no such file"),
         ({"simulate": {"strenght": 3}}, r"simulate: unknown key 'strenght'; did you mean 'strength'\?"),
+        (
+            {"positive": "B"},
+            r"positive: found 'B', expected a label of samples.tsv; did you mean 'b'\? \(legal: a, b\)",
+        ),
+        ({"covariates": ["Age"]}, r"column 'Age' is missing; did you mean 'age'\?"),
+        (
+            {"splits": {"scheme": "table", "table": "gs://b/t.tsv"}},
+            r"splits.table: gs://b/t.tsv: could not be asked",
+        ),
+        (
+            {"assays.expression.matrix": "gs://b/m.tsv"},
+            r"assays.expression.matrix: gs://b/m.tsv: could not be asked",
+        ),
     ],
 )
 def test_check_study__what_the_cohort_lacks_is_said_before_any_job(folder, changes, complaint):
     with pytest.raises(InputError, match=complaint):
         check_study(read(changes))
+
+
+def test_check_study__prevalence_needs_two_labels(folder):
+    study = read(prevalence=0.01, positive="a")
+    check_study(study)
+    table = pd.read_csv("samples.tsv", sep="\t")
+    table["label"] = [*"abcabcab"]
+    table.to_csv("samples.tsv", sep="\t", index=False)
+    with pytest.raises(InputError, match=r"prevalence: found 0.01 in a study of 3 labels \(a, b, c\)"):
+        check_study(study)
+    check_study(read(positive="a"))
+
+
+def test_check_study__one_file_of_two_samples_names_both(folder):
+    Path("samples.tsv").write_text(Path("samples.tsv").read_text().replace("s5.tsv", "s2.tsv"))
+    study = read(assays={"expression": {"column": "expression"}})
+    with pytest.raises(InputError, match=r"row 7: .*'s2.tsv' of sample s5 stands on row 4 \(sample s2\) too"):
+        check_study(study)
+    check_study(read())
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("gs://bucket/s3.tsv", "ImportError"),
+        ("https://127.0.0.1:9/raw/s3.tsv", "Cannot connect"),
+        ("nosuch://bucket/s3.tsv", "Protocol not known"),
+    ],
+)
+def test_check_study__store_that_cannot_be_asked_is_one_line_with_sample_and_uri(folder, uri, reason):
+    Path("samples.tsv").write_text(Path("samples.tsv").read_text().replace("\ts3.tsv", f"\t{uri}"))
+    study = read(assays={"expression": {"column": "expression"}})
+    with pytest.raises(
+        InputError, match=f"^sample s3: column 'expression': {uri}: could not .*{reason}"
+    ) as caught:
+        check_study(study)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, [], ["study"], "study", 3])
+def test_read_study__config_that_is_no_mapping_is_refused(folder, content):
+    with pytest.raises(InputError, match=r"my.yaml: found .*, expected a mapping \(key: value lines\)"):
+        read_study(content, where="my.yaml", schemas=ROOT / "workflow/schemas", hypothesis_dirs=[])
 
 
 @pytest.mark.parametrize(

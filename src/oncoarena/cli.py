@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,13 @@ def _add_aws(steps: Any) -> None:
     setup.set_defaults(run=_aws_init)
 
 
+def _content(options: argparse.Namespace) -> dict[str, Any]:
+    """Read the config that was named; what a study needs beside it is found in the clone."""
+    if not Path("workflow/schemas/config.schema.yaml").is_file():
+        raise InputError(f"{Path.cwd()}: is not a clone of oncoarena; run this at the top of your clone")
+    return schema.read_mapping(options.configfile)
+
+
 def _study(content: dict[str, Any], options: argparse.Namespace) -> Study:
     """Read a study from the content of its config, perhaps changed."""
     return read_study(
@@ -118,9 +126,11 @@ def _study(content: dict[str, Any], options: argparse.Namespace) -> Study:
 def _check(options: argparse.Namespace) -> None:
     from oncoarena import plan, preflight
 
-    study = _study(schema.read_yaml(options.configfile), options)
+    study = _study(_content(options), options)
     preflight.check_study(study, plan.made_by_rules(study))
-    print(f"{options.configfile}: nothing wrong was found; run: snakemake --cores all")
+    # Without the config's name the demo would run.
+    command = f"snakemake --cores all --configfile {shlex.quote(str(options.configfile))}"
+    print(f"{options.configfile}: nothing wrong was found; run: {command}")
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -128,7 +138,7 @@ def _plan(options: argparse.Namespace) -> None:
     from oncoarena.printed_plan import print_plan
 
     limits = Limits(options.memory_vcpus, options.gpu_vcpus, options.small_vcpus)
-    study = _study(schema.read_yaml(options.configfile), options)
+    study = _study(_content(options), options)
     print_plan(study, sys.stdout, prices=options.prices, rates=options.rates, limits=limits)
 
 
@@ -137,7 +147,7 @@ def _leaderboard(options: argparse.Namespace) -> None:
     from oncoarena.aws.settings import read_settings
     from oncoarena.results import read_leaderboard
 
-    content = schema.read_yaml(options.configfile)
+    content = _content(options)
     if options.profile == "aws":
         content["results"] = reach.remote_results(content, read_settings().results)
     study = _study(content, options)
@@ -154,7 +164,7 @@ def _try(options: argparse.Namespace) -> None:
     from oncoarena import trial
 
     names = list(dict.fromkeys([*options.hypotheses, "l2_logistic", "prior_only"]))
-    study = _study(schema.read_yaml(options.configfile) | {"hypotheses": names}, options)
+    study = _study(_content(options) | {"hypotheses": names}, options)
     receipts = [f"{study.results}/blocks/{plan.name}.json" for plan in study.assays]
     splits = f"{study.results}/splits/receipt.json"
     # Snakemake knows whether splits and blocks are there and up to date.

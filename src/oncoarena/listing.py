@@ -8,11 +8,29 @@ from typing import Any
 
 import fsspec
 
+from oncoarena.errors import InputError
+
 LISTINGS = 16
 """Ranges of an S3 prefix that are listed at a time: a page of 1,000 keys takes the latency of a request."""
 
 FEWEST_EACH = 500
 """A range is not cut below this many wanted keys."""
+
+
+class Unreachable(InputError):
+    """A store that does not say what it holds: no such host, no right to ask, no library for its protocol."""
+
+    def __init__(self, uri: str, error: Exception):
+        super().__init__(uri, error)
+        self.uri = uri
+
+    def __str__(self) -> str:
+        uri, error = self.args
+        reason = " ".join(str(error).split()) or "no reason given"
+        return (
+            f"{uri}: could not be asked for ({type(error).__name__}: {reason}); correct the path, or see to the "
+            "connection, the right to read it or the missing library"
+        )
 
 
 def sizes(uris: Iterable[str]) -> dict[str, int | None]:
@@ -21,23 +39,30 @@ def sizes(uris: Iterable[str]) -> dict[str, int | None]:
     On S3 pages of a listing are asked for, each from the next wanted object on, so there are never more requests
     than objects, and about one for a thousand neighbours; what is not wanted is not held. Other remote
     directories are listed once each, and local files are asked one by one.
+    Raises Unreachable for the first file of a directory or store that does not answer.
     """
     by_parent: dict[str, list[str]] = {}
     for uri in uris:
         by_parent.setdefault(uri[: uri.rfind("/") + 1], []).append(uri)
     n_bytes: dict[str, int | None] = {}
     for parent, members in by_parent.items():
-        filesystem, path = fsspec.core.url_to_fs(parent.rstrip("/") or parent or ".")
-        protocols = [filesystem.protocol] if isinstance(filesystem.protocol, str) else filesystem.protocol
         names = [uri.rpartition("/")[2] for uri in members]
-        if "file" in protocols:
-            found = _local_sizes(path, names)
-        elif "s3" in protocols:
-            found = _s3_sizes(filesystem, path, names)
-        else:
-            found = _listed_sizes(filesystem, path)
+        try:
+            found = _sizes_below(parent, names)
+        except Exception as error:  # each protocol's library has its own
+            raise Unreachable(members[0], error) from error
         n_bytes |= {uri: found.get(name) for uri, name in zip(members, names, strict=True)}
     return n_bytes
+
+
+def _sizes_below(parent: str, names: Sequence[str]) -> dict[str, int]:
+    filesystem, path = fsspec.core.url_to_fs(parent.rstrip("/") or parent or ".")
+    protocols = [filesystem.protocol] if isinstance(filesystem.protocol, str) else filesystem.protocol
+    if "file" in protocols:
+        return _local_sizes(path, names)
+    if "s3" in protocols:
+        return _s3_sizes(filesystem, path, names)
+    return _listed_sizes(filesystem, path)
 
 
 def _local_sizes(folder: str, names: Sequence[str]) -> dict[str, int]:

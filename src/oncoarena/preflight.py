@@ -10,6 +10,7 @@ from oncoarena import simulation, store
 from oncoarena.errors import Faults, InputError
 from oncoarena.external import read_external
 from oncoarena.extraction import read_annotation
+from oncoarena.listing import Unreachable
 from oncoarena.samples import read_samples
 from oncoarena.splits import make_splits
 from oncoarena.study import AssayPlan, Study, assay_module
@@ -29,9 +30,10 @@ def check_study(study: Study, made_by_rules: Collection[str] = (), cache: Path |
     samples = splits = None
     if not _made_later(study.samples, made_by_rules):
         samples = faults.collect(read_samples, study.samples, **study.sheet_needs())
-    if study.splits.table and not store.exists(study.splits.table):
-        faults.add(f"{study.splits.table}: there is no such file; correct splits.table")
-    elif samples is not None:
+    n_before = len(faults.lines)
+    if study.splits.table:
+        faults.collect(_expect, study.splits.table, "splits.table")
+    if samples is not None and len(faults.lines) == n_before:
         splits = faults.collect(make_splits, samples, study.splits)
     if splits is not None:
         classes = tuple(sorted(samples["label"].unique()))
@@ -41,9 +43,18 @@ def check_study(study: Study, made_by_rules: Collection[str] = (), cache: Path |
         faults.collect(_check_input, plan, samples, made_by_rules, cache, study.on_bad_sample)
     for spec in study.hypotheses:
         for key, uri in spec.training.files().items():
-            if not store.exists(uri):
-                faults.add(f"{uri}: there is no such file; correct config.{key} of hypothesis {spec.id}")
+            faults.collect(_expect, uri, f"config.{key} of hypothesis {spec.id}")
     faults.tell()
+
+
+def _expect(uri: str, key: str) -> None:
+    """Raise InputError unless a file that the config names under ``key`` is there."""
+    try:
+        there = store.exists(uri)
+    except Exception as error:  # each protocol's library has its own
+        raise InputError(f"{key}: {Unreachable(uri, error)}") from error
+    if not there:
+        raise InputError(f"{uri}: there is no such file; correct {key}")
 
 
 def _made_later(uri: str, made_by_rules: Collection[str]) -> bool:
@@ -58,8 +69,7 @@ def _check_input(
     on_bad_sample: str,
 ) -> None:
     for option, uri in plan.files().items():
-        if not store.exists(uri):
-            raise InputError(f"{uri}: there is no such file; correct assays.{plan.name}.{option}")
+        _expect(uri, f"assays.{plan.name}.{option}")
     annotation = None
     if plan.annotation is not None and not _made_later(plan.annotation, made_by_rules):
         annotation = read_annotation(plan.annotation)
@@ -69,14 +79,17 @@ def _check_input(
         return
     if _made_later(plan.matrix, made_by_rules):
         return
-    if not store.exists(plan.matrix):
-        raise InputError(f"{plan.matrix}: there is no such file; correct assays.{plan.name}.matrix")
+    _expect(plan.matrix, f"assays.{plan.name}.matrix")
     if samples is not None and not store.is_remote(plan.matrix):
         _check_matrix(plan, samples["sample_id"].tolist(), annotation, cache)
 
 
 def _check_objects(plan: AssayPlan, samples: pd.DataFrame) -> None:
-    absent = set(store.missing(samples[plan.column]))
+    try:
+        absent = set(store.missing(samples[plan.column]))
+    except Unreachable as error:
+        sample_id = samples.loc[samples[plan.column] == error.uri, "sample_id"].iloc[0]
+        raise InputError(f"sample {sample_id}: column {plan.column!r}: {error}") from error
     rows = samples[samples[plan.column].isin(absent)]
     if len(rows):
         faults = Faults(what="missing file")

@@ -10,6 +10,8 @@ import yaml
 
 from oncoarena.errors import InputError
 
+_KINDS = {list: "a list", str: "text", bool: "true or false"}
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML that refuses a key given twice, where the second would silently win."""
@@ -47,11 +49,22 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: is not YAML ({error})") from error
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of ``key: value`` lines; raise InputError where it holds anything else, or nothing."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        found = "is empty" if content is None else f"holds {_KINDS.get(type(content), 'a single value')}"
+        raise InputError(f"{path}: {found}, expected a mapping (key: value lines); see config/README.md")
+    return content
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return '; did you mean X?' and the legal words, for the end of a message."""
     known = sorted(known)
-    close = difflib.get_close_matches(str(word), known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    # Capitals are the commonest slip, and to difflib `Age` is as far from `age` as `are` is.
+    folded = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(str(word).casefold(), folded, n=1)
+    hint = f"; did you mean {folded[close[0]]!r}?" if close else ""
     return f"{hint} (legal: {', '.join(known) or 'none'})"
 
 

@@ -116,9 +116,12 @@ class Study:
     def sheet_needs(self) -> dict[str, Any]:
         """What this study needs of its sample sheet: the arguments of ``samples.read_samples``."""
         return {
-            "columns": list(dict.fromkeys([*self.splits.columns(), *self.covariates, *self.strata])),
+            "columns": list(self.splits.columns()),
+            "typed": list(dict.fromkeys([*self.covariates, *self.strata])),
             "paths": [plan.column for plan in self.assays if plan.column],
             "min_patients": self.splits.min_patients(),
+            "positive": self.positive,
+            "prevalence": self.prevalence,
         }
 
     def endpoint(self) -> dict[str, Any]:
@@ -178,8 +181,8 @@ def read_study(
     ``hypothesis_dirs`` are searched in order for ``<id>.yaml``.
     Raises InputError with a line for each problem.
     """
+    schema.check(config, schema.read_yaml(schemas / "config.schema.yaml"), where)
     content = dict(config)
-    schema.check(content, schema.read_yaml(schemas / "config.schema.yaml"), where)
     faults = Faults()
     specs = faults.collect(_read_hypotheses, content["hypotheses"], where, schemas, hypothesis_dirs)
     plans = [faults.collect(_read_assay, name, keys, where) for name, keys in content["assays"].items()]

@@ -3,9 +3,19 @@ import dataclasses
 import functools
 import os
 import sys
+import types
 from pathlib import Path
 
-from oncoarena import plan, preflight, provenance, reach, refits, resources, store
+from oncoarena import (
+    plan,
+    preflight,
+    provenance,
+    reach,
+    refits,
+    resources,
+    schema,
+    store,
+)
 from oncoarena.aws import checks, settings
 from oncoarena.errors import InputError
 from oncoarena.logs import failed_logs
@@ -16,6 +26,10 @@ ROOT = Path(workflow.basedir)
 CONFIGFILES = " ".join(map(os.path.relpath, workflow.configfiles))
 
 try:
+    # Snakemake's own reader takes the second of two equal keys and says nothing.
+    if workflow.is_main_process:
+        for configfile_path in workflow.configfiles:
+            schema.read_mapping(Path(configfile_path))
     # `--profile aws` has put the settings into the environment.
     AWS = settings.read_settings() if settings.active() else None
     if AWS is not None:

@@ -64,7 +64,9 @@ rule check_samples:
     conda:
         "../envs/oncoarena.yaml"
     params:
-        needs=STUDY.sheet_needs(),
+        # They decide what is refused, nothing of the table, and are checked before the first job of every run: an
+        # object, which Snakemake hands on but does not compare. A further stratum trains nothing again.
+        needs=types.SimpleNamespace(**STUDY.sheet_needs()),
         code=code("oncoarena.samples"),
     script:
         "../scripts/check_samples.py"
