@@ -7,8 +7,10 @@ import threading
 import fsspec
 import pytest
 
+from object_store import free_port
 from oncoarena import store
 from oncoarena.errors import BadObject, InputError
+from oncoarena.listing import Unreachable, sizes
 from oncoarena.objects import ObjectStream
 
 CONTENT = bytes(range(256)) * 200
@@ -25,7 +27,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, with_body):
         if not self.path.endswith(".bin"):
-            self.send_error(404)
+            self.send_error(403 if "secret" in self.path else 404)
             return
         body, status = CONTENT, 200
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -71,6 +73,18 @@ def test_object_stream__server_that_does_not_serve_ranges_is_refused(site):
         pytest.raises(BadObject, match="does not serve ranges"),
     ):
         stream.readall()
+
+
+def test_sizes__web_objects_are_asked_for_where_no_folder_is_listed(site):
+    uris = [f"{site}/data/ranged.bin", f"{site}/data/none", f"{site}/whole.bin"]
+    assert sizes(uris) == dict(zip(uris, (len(CONTENT), None, len(CONTENT)), strict=True))
+    with pytest.raises(Unreachable, match=r"/secret: could not be asked for .*403"):
+        sizes([f"{site}/secret"])
+
+
+def test_sizes__web_server_that_is_not_there_is_not_an_empty_one():
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:\d+/a: could not be asked for"):
+        sizes([f"http://127.0.0.1:{free_port()}/a"])
 
 
 def test_open_object__absent_web_object_is_one_clear_line(site):

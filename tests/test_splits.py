@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oncoarena import store
 from oncoarena.errors import InputError
-from oncoarena.splits import SplitPlan, deal_folds, make_splits, split_id
+from oncoarena.splits import SplitPlan, deal_folds, make_splits, split_id, take_share
 
 
 def sheet(n_patients=20, samples_per_patient=1, labels=("a", "b"), **columns):
@@ -119,6 +120,70 @@ def test_make_splits__validation_part_is_of_other_patients_than_train_and_test()
         assert sum(map(len, sides)) == len(set.union(*sides)) == 40
     shares = splits.groupby("role").size() / len(splits)
     assert shares["validation"] == pytest.approx(0.75 * 0.25, abs=0.03)
+
+
+def reserved(samples, share, folds=4):
+    return make_splits(samples, SplitPlan("kfold", folds=folds, validation_fraction=share, seed=3))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.25, 0.3, 0.4, 0.45, 0.5])
+def test_make_splits__validation_part_is_the_share_that_was_asked_for_of_every_label(share):
+    samples = sheet(n_patients=60, samples_per_patient=2, labels=("a", "b", "c"))
+    known = reserved(samples, share).merge(samples, on="sample_id")
+    for _, split in known[known["role"] != "test"].groupby(["repeat", "fold"]):
+        patients = split.drop_duplicates("patient_id")
+        held = patients[patients["role"] == "validation"]["label"].value_counts()
+        of_label = patients["label"].value_counts()
+        for label, n_patients in of_label.items():
+            assert 1 <= held[label] <= max(1, np.ceil(share * n_patients))
+        # To half a patient, unless each of the three labels had to give one.
+        assert held.sum() == 3 or abs(held.sum() - share * len(patients)) <= 0.5
+
+
+def test_make_splits__small_share_takes_one_patient_of_each_label_that_can_spare_one():
+    samples = sheet(n_patients=40)
+    samples.loc[samples.index[:2], "label"] = "rare"
+    splits = reserved(samples, 0.02, folds=2).merge(samples, on="sample_id")
+    for _, split in splits.groupby(["repeat", "fold"]):
+        held = split[split["role"] == "validation"]["label"].tolist()
+        assert sorted(held) == ["a", "b"]
+        assert "rare" in set(split[split["role"] == "train"]["label"])
+
+
+def test_make_splits__share_that_leaves_no_patient_is_refused_with_the_numbers():
+    samples = sheet(n_patients=4)
+    with pytest.raises(
+        InputError, match=r"fold 0: .*validation_fraction 0.2 .*2 patients of 2 labels"
+    ) as caught:
+        reserved(samples, 0.2, folds=2)
+    assert "\n" not in str(caught.value)
+
+
+def test_make_splits__reserving_for_validation_changes_nothing_else():
+    samples = sheet(n_patients=23, samples_per_patient=2, labels=("a", "b", "c"))
+    samples.loc[1, "label"] = "c"
+    plain = make_splits(samples, SplitPlan("kfold", folds=4, repeats=2, seed=7))
+    # Splits of studies that were run: another digest trains them all again, on other folds.
+    assert store.digest_json(plain.to_dict("list")) == (
+        "sha256:2411d830e92f9733caceae69f5c6116b920f570b2a3c872efcaa1e1694bca5ac"
+    )
+    share = make_splits(
+        samples, SplitPlan("kfold", folds=4, repeats=2, seed=7, validation_fraction=0.3)
+    ).replace({"role": {"validation": "train"}})
+    pd.testing.assert_frame_equal(share, plain)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    data=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=12, max_size=80),
+    share=st.floats(0.01, 0.5),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_take_share__whole_patients_and_every_label_is_still_among_those_who_stay(data, share, seed):
+    labels, groups = np.array(data).T
+    held = take_share(labels, groups, share, np.random.default_rng(seed))
+    assert not set(groups[held]) & set(groups[~held])
+    assert set(labels[~held]) == set(labels)
 
 
 TABLE = "repeat\tfold\tsample_id\trole\n"

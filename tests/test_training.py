@@ -262,6 +262,66 @@ def test_run_part__failure_names_the_hypothesis_and_leaves_no_result(tmp_path):
     assert not (study.folder / "broken/predictions.parquet").exists()
 
 
+MEDDLER = """
+from oncoarena.attribution import Attribution
+
+class Predictor:
+    def look(self, cohort):
+        block = cohort.blocks["expression"]
+        seen = block.features.columns.tolist(), list(cohort.blocks), cohort.covariates.columns.tolist()
+        assert seen == (["id", "chrom", "start", "end", "gene"], ["expression"], ["age"]), seen
+        assert block.features["start"][0] == -1
+        block.features.loc[0, "start"] = 7
+        block.features.pop("gene")
+        cohort.covariates.pop("age")
+        cohort.blocks.pop("expression")
+        return block
+
+    def predict_proba(self, cohort):
+        self.look(cohort)
+        return np.full((len(cohort), 2), 0.5)
+
+    predict_raw = predict_proba
+
+    def attribute(self, cohort, label):
+        shape = self.look(cohort).values.shape
+        zeros = np.zeros(shape[0])
+        return Attribution(zeros, zeros, {"expression": np.zeros(shape, np.float32)}, "none", exact=True)
+
+
+def fit(config, train, validation, *, seed, device):
+    predictor = Predictor()
+    predictor.look(train)
+    if validation is not None:
+        predictor.look(validation)
+    return predictor
+"""
+
+
+def test_run_part__what_a_method_changes_in_its_tables_no_other_method_sees(tmp_path):
+    study = prepare_study(
+        tmp_path / "study", SplitPlan("kfold", folds=2, validation_fraction=0.25), n_patients=24
+    )
+    meddler = tmp_path / "meddler.py"
+    meddler.write_text(SPY.partition("class Predictor")[0] + MEDDLER)
+    record, table = run(study, TrainingSpec("meddler", str(meddler), "numpy"), name="meddler")
+    assert record["status"] == "trained"
+    assert {"p_cancer", "raw_cancer"} <= set(table.columns)
+    attributions = store.read_table(str(study.folder / "meddler/attributions.parquet"))
+    assert attributions["feature"].str.startswith("g").all()
+    assert len(attributions) > 0
+
+
+@pytest.mark.parametrize("line", ["block.values[...] -= 1", 'cohort.sample_ids[:] = "x"'])
+def test_run_part__method_that_writes_to_what_was_measured_is_stopped(tmp_path, line):
+    study = prepare_study(tmp_path / "study", SplitPlan("official"))
+    writer = tmp_path / "writer.py"
+    spoilt = f'block = cohort.blocks["expression"]\n        {line}\n        return np.full('
+    writer.write_text(SPY.replace("return np.full(", spoilt).replace('self.log, "a"', 'os.devnull, "a"'))
+    with pytest.raises(InputError, match=r"hypothesis writer failed: .*read-only"):
+        run(study, TrainingSpec("writer", str(writer), "numpy"), name="writer")
+
+
 def test_read_cohorts__test_part_has_no_labels_and_rows_are_matched_by_sample():
     labels = [0, 1, 0, 1]
     whole = toy_cohort(labels, {"b": np.arange(8.0).reshape(4, 2)}, classes="xy")
@@ -290,6 +350,9 @@ def test_read_cohorts__test_part_has_no_labels_and_rows_are_matched_by_sample():
         (np.array([[np.nan, 1.0], [0.5, 0.5]]), "not finite"),
         (np.array([[-0.1, 1.1], [0.5, 0.5]]), "negative"),
         (np.array([[0.5, 0.6], [0.5, 0.5]]), "sum to 1"),
+        (np.array([["a", "b"], ["a", "b"]]), "idea: predict_proba returned what is no array of numbers"),
+        ([[0.5, 0.5], [1.0]], "no array of numbers"),
+        ([None, {}], "no array of numbers"),
     ],
 )
 def test_check_probabilities__broken_promise_is_named(probabilities, complaint):

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     board.add_argument("--profile", choices=["aws"], help="the study ran by `snakemake --profile aws`")
     board.set_defaults(run=_leaderboard)
     trial = commands.add_parser(
-        "try", help="cross-validate hypotheses inside a study's training part; the test set stays untouched"
+        "try", help="cross-validate hypotheses inside the training part of a study's first split"
     )
     trial.add_argument("hypotheses", nargs="+", metavar="HYPOTHESIS", help="names in config/hypotheses/")
     trial.add_argument("--folds", type=int, default=5, help="inner folds (default 5)")

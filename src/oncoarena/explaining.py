@@ -75,7 +75,7 @@ def explain(
         origins: dict[str, np.ndarray] = {}
         for first in range(0, len(cohort), step):
             batch = cohort.take(np.arange(first, min(first + step, len(cohort))))
-            found = attribute(batch, label)
+            found = attribute(batch.copy(), label)  # whatever it does to its tables, the names below stay
             check_attribution(found, batch, classes[label], source)
             about = {"method": found.method, "exact": bool(found.exact)}
             for name, values in found.contributions.items():

@@ -17,6 +17,10 @@ FEWEST_EACH = 500
 """A range is not cut below this many wanted keys."""
 
 
+ABSENT = (404, 410)
+"""Answers of a web server that there is nothing."""
+
+
 class Unreachable(InputError):
     """A store that does not say what it holds: no such host, no right to ask, no library for its protocol."""
 
@@ -38,7 +42,7 @@ def sizes(uris: Iterable[str]) -> dict[str, int | None]:
 
     On S3 pages of a listing are asked for, each from the next wanted object on, so there are never more requests
     than objects, and about one for a thousand neighbours; what is not wanted is not held. Other remote
-    directories are listed once each, and local files are asked one by one.
+    directories are listed once each; local files and those of web servers are asked for one by one.
     Raises Unreachable for the first file of a directory or store that does not answer.
     """
     by_parent: dict[str, list[str]] = {}
@@ -62,6 +66,8 @@ def _sizes_below(parent: str, names: Sequence[str]) -> dict[str, int]:
         return _local_sizes(path, names)
     if "s3" in protocols:
         return _s3_sizes(filesystem, path, names)
+    if "https" in protocols:
+        return _asked_sizes(filesystem, path, names)
     return _listed_sizes(filesystem, path)
 
 
@@ -84,6 +90,23 @@ def _listed_sizes(filesystem: fsspec.AbstractFileSystem, path: str) -> dict[str,
     except (FileNotFoundError, NotADirectoryError):
         return {}
     return {item["name"].rstrip("/").rpartition("/")[2]: item.get("size") or 0 for item in listed}
+
+
+def _asked_sizes(filesystem: fsspec.AbstractFileSystem, folder: str, names: Sequence[str]) -> dict[str, int]:
+    """Ask for each object: few web servers list a folder."""
+
+    def size(name: str) -> int | None:
+        try:
+            return filesystem.info(f"{folder}/{name}").get("size") or 0
+        except FileNotFoundError as error:
+            # fsspec says so, too, of a server that does not answer, or does not give what it has.
+            if error.__cause__ is None or getattr(error.__cause__, "status", None) in ABSENT:
+                return None
+            raise error.__cause__ from error
+
+    with ThreadPoolExecutor(LISTINGS) as threads:
+        found = zip(names, threads.map(size, names), strict=True)
+        return {name: n_bytes for name, n_bytes in found if n_bytes is not None}
 
 
 def _s3_sizes(filesystem: Any, path: str, names: Sequence[str]) -> dict[str, int]:

@@ -46,24 +46,15 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, rng: np.ran
     Raises ValueError if there are fewer groups than folds.
     """
     labels, groups = np.asarray(labels), np.asarray(groups)
-    names, group_of = np.unique(groups, return_inverse=True)
-    if len(names) < n_folds:
-        raise ValueError(f"{n_folds} folds need at least {n_folds} patients, found {len(names)}")
-    _, label_codes = np.unique(labels, return_inverse=True)
-    pairs = np.unique(np.stack([group_of, label_codes], axis=1), axis=0)
-    label_sets: list[list[int]] = [[] for _ in names]
-    for group, label in pairs:
-        label_sets[group].append(int(label))
-    size = np.bincount(group_of, minlength=len(names))
-    members: dict[tuple[int, ...], list[int]] = {}
-    for group, label_set in enumerate(label_sets):
-        members.setdefault(tuple(label_set), []).append(group)
-
-    fold_of_group = np.empty(len(names), dtype=np.int64)
+    group_of, strata = _strata(labels, groups)
+    size = np.bincount(group_of)
+    if len(size) < n_folds:
+        raise ValueError(f"{n_folds} folds need at least {n_folds} patients, found {len(size)}")
+    fold_of_group = np.empty(len(size), dtype=np.int64)
     total = np.zeros(n_folds, dtype=np.int64)
-    for stratum in sorted(members):
+    for members in strata:
         in_stratum = np.zeros(n_folds, dtype=np.int64)
-        shuffled = rng.permutation(members[stratum])
+        shuffled = rng.permutation(members)
         # Large groups first: what is dealt last must be small to even the folds out.
         for group in shuffled[np.argsort(-size[shuffled], kind="stable")]:
             tie_break = rng.permutation(n_folds)
@@ -72,6 +63,20 @@ def deal_folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, rng: np.ran
             in_stratum[fold] += size[group]
             total[fold] += size[group]
     return fold_of_group[group_of]
+
+
+def _strata(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+    """Number the groups (n_samples,) and list those of each stratum; a group's stratum is the set of its labels."""
+    names, group_of = np.unique(groups, return_inverse=True)
+    _, label_codes = np.unique(labels, return_inverse=True)
+    pairs = np.unique(np.stack([group_of, label_codes], axis=1), axis=0)
+    label_sets: list[list[int]] = [[] for _ in names]
+    for group, label in pairs:
+        label_sets[group].append(int(label))
+    members: dict[tuple[int, ...], list[int]] = {}
+    for group, label_set in enumerate(label_sets):
+        members.setdefault(tuple(label_set), []).append(group)
+    return group_of, [members[stratum] for stratum in sorted(members)]
 
 
 def make_splits(samples: pd.DataFrame, plan: SplitPlan) -> pd.DataFrame:
@@ -223,12 +228,37 @@ def _reserve_validation(splits: pd.DataFrame, samples: pd.DataFrame, plan: Split
     """Turn a patient-grouped, stratified share of every training part into its validation part."""
     known = splits.merge(samples[["sample_id", "patient_id", "label"]], on="sample_id", how="left")
     roles = known["role"].to_numpy(dtype=object).copy()
-    n_folds = round(1 / plan.validation_fraction)
     for (repeat, fold), split in known.groupby(["repeat", "fold"]):
         if (split["role"] == "validation").any():
             continue
         train = split[split["role"] == "train"]
         rng = np.random.default_rng([plan.seed, int(repeat), int(fold)])
-        held = deal_folds(train["label"].to_numpy(), train["patient_id"].to_numpy(), n_folds, rng) == 0
+        labels, patients = train["label"].to_numpy(), train["patient_id"].to_numpy()
+        held = take_share(labels, patients, plan.validation_fraction, rng)
+        if not held.any():
+            raise InputError(
+                f"repeat {repeat}, fold {fold}: splits.validation_fraction {plan.validation_fraction:g} leaves no "
+                f"patient for validation: the training part has {len(np.unique(patients))} patients of "
+                f"{len(np.unique(labels))} labels, and one of each must train; add patients or remove the key"
+            )
         roles[train.index[held]] = "validation"
     return splits.assign(role=roles)
+
+
+def take_share(labels: np.ndarray, groups: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a share of the groups (patients), stratified by label as in ``deal_folds``: (n_samples,) bool.
+
+    Each stratum gives its share rounded up or down, whichever keeps the sum over strata nearer the whole's share; of
+    two groups or more at least one is given and one is kept, and a stratum of one group keeps it.
+    """
+    group_of, strata = _strata(labels, groups)
+    taken = np.zeros(len(np.unique(group_of)), dtype=bool)
+    n_seen = 0
+    for members in strata:
+        n_seen += len(members)
+        # What rounding left over in one stratum the next one gives.
+        wanted = np.floor(share * n_seen + 0.5) - taken.sum()
+        own = share * len(members)
+        wanted = max(1, np.clip(wanted, np.floor(own), np.ceil(own)))
+        taken[rng.permutation(members)[: int(min(wanted, len(members) - 1))]] = True
+    return taken[group_of]

@@ -146,14 +146,22 @@ def fit_split(
         train = permute_labels(train, rng)
         validation = permute_labels(validation, rng) if validation is not None else None
     with compute.training_scope(spec.framework, device, n_devices, spec.precision):
-        return module.fit(build_config(module, spec.config), train, validation, seed=seed, device=device)
+        config = build_config(module, spec.config)
+        lent = validation.copy() if validation is not None else None
+        return module.fit(config, train.copy(), lent, seed=seed, device=device)
 
 
 def check_probabilities(
     probabilities: np.ndarray, n_samples: int, n_classes: int, spec_id: str, method: str = "predict_proba"
 ) -> np.ndarray:
     """Return (n_samples, n_classes) float64 rows that sum to 1; raise ValueError naming the broken rule."""
-    probabilities = np.asarray(probabilities, dtype=np.float64)
+    try:
+        probabilities = np.asarray(probabilities, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{spec_id}: {method} returned what is no array of numbers ({error}), expected shape "
+            f"{(n_samples, n_classes)}"
+        ) from error
     if probabilities.shape != (n_samples, n_classes):
         raise ValueError(
             f"{spec_id}: {method} returned shape {probabilities.shape}, expected {(n_samples, n_classes)}"
@@ -208,13 +216,14 @@ def train_one(job: Job, fit: Mapping[str, Any], member: ranks.Member | None = No
         return {**result, "status": "not_applicable", "reason": str(refusal)}
     fitted = time.perf_counter()
     shape = len(test), len(job.classes)
-    probabilities = check_probabilities(predictor.predict_proba(test), *shape, job.spec.id)
+    # Each method gets a copy of its own: what one does to it in place, the next does not see.
+    probabilities = check_probabilities(predictor.predict_proba(test.copy()), *shape, job.spec.id)
     table = pd.DataFrame(again | {"sample_id": test.sample_ids})
     for column, name in enumerate(job.classes):
         table[f"p_{name}"] = probabilities[:, column]
     predicted = time.perf_counter()
     if job.explain and hasattr(predictor, "predict_raw"):
-        raw = check_probabilities(predictor.predict_raw(test), *shape, job.spec.id, "predict_raw")
+        raw = check_probabilities(predictor.predict_raw(test.copy()), *shape, job.spec.id, "predict_raw")
         for column, name in enumerate(job.classes):
             table[f"raw_{name}"] = raw[:, column]
     folder = Path(job.output, fit["id"])
