@@ -142,11 +142,16 @@ def test_read_samples__one_file_of_two_samples_is_refused(tmp_path):
     read_samples(uri, columns=["age"])
 
 
-@pytest.mark.parametrize("word", ["na", "NA", "n/a", "N/a", "NAN", "nan", "NULL", "none", "NONE", ""])
+@pytest.mark.parametrize("word", ["na", "NA", "n/a", "N/a", "NAN", "nan", "NULL", "None", ""])
 def test_read_samples__missing_words_are_told_in_capitals_or_not(tmp_path, word):
     table = read_samples(write(tmp_path, GOOD.replace("\tNA", f"\t{word}")), typed=["age"])
     assert table["age"].tolist() == ["60", "", "40", "55"]
     assert covariate_table(table, ["age"])["age"].dtype == "float64"
+
+
+def test_read_samples__none_is_a_category(tmp_path):
+    table = read_samples(write(tmp_path, sheet(["none", "II", "none", "III"], "stage")), typed=["stage"])
+    assert table["stage"].tolist() == ["none", "II", "none", "III"]
 
 
 def sheet(values, column="age"):

@@ -17,15 +17,19 @@ REQUIRED = ("sample_id", "patient_id", "label")
 RESERVED = ("repeat", "fold", "role", "hypothesis", "digest")
 """Column names that the pipeline's own tables use beside the sheet's."""
 
-MISSING_WORDS = ("", "na", "n/a", "nan", "null", "none")
-"""What counts as a missing value in an optional column, in capitals or not."""
+MISSING_WORDS = ("", "na", "n/a", "nan", "null")
+"""What counts as a missing value in an optional column, in capitals or not; and ``None``, as programs write it: the
+stage "none" of who is healthy is a category."""
 
 # Every spelling is listed: to fold the case of a million cells costs more than to look them up.
-SPELLINGS = sorted(
-    "".join(letters)
-    for word in MISSING_WORDS
-    for letters in itertools.product(*({letter, letter.upper()} for letter in word))
-)
+SPELLINGS = [
+    "None",
+    *sorted(
+        "".join(letters)
+        for word in MISSING_WORDS
+        for letters in itertools.product(*({letter, letter.upper()} for letter in word))
+    ),
+]
 
 FEW_VALUES = 10
 """A column of numbers with no more different ones may be codes (stages, batches) rather than measurements."""

@@ -22,7 +22,8 @@ if __name__ == "__main__":  # Dask's worker processes import this file again
         # Where it runs decides nothing of the result: no param, for a changed one would read all objects again.
         scheduler = snakemake.config.get("compute", {}).get("dask", {}).get("scheduler")
         where = f"{n_workers} of {snakemake.threads} processes" if scheduler is None else scheduler
-        print(f"{len(rows)} objects, {shard['n_bytes'] / 1e6:.1f} MB: {where}", flush=True)
+        what = f"{len(rows)} objects, {shard['n_bytes'] / 1e6:.1f} MB" if plan.matrix is None else plan.matrix
+        print(f"{what}: {where}", flush=True)
         with object_pool(n_workers, memory_mb, scheduler) as pool:
             shown = Progress(f"{plan.name} {number}", terminal)
             extract_shard(plan, rows, uri, pool=pool, on_bad_sample=stop, progress=shown)
