@@ -1,17 +1,11 @@
 """The two simulated studies, made small, through real Snakemake: what is planted is found, and nothing else."""
 
-import os
-import shutil
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
 import yaml
 
-from studies import ROOT
+from clones import copy_clone, run_snakemake
 
-PARTS = ("Snakefile", "workflow", "config", "src", "pyproject.toml")
 SMALL = {
     "cfdna": {"n_samples": 60, "n_reads": 30_000},
     "multiomic": {"n_samples": 90},
@@ -23,14 +17,7 @@ METRIC = "auroc_macro"
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A copy of what a clone holds."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    return folder
+    return copy_clone(tmp_path_factory.mktemp("clone"))
 
 
 def judged(clone, name, strength):
@@ -45,11 +32,7 @@ def judged(clone, name, strength):
     config = clone / f"{name}_{strength}.yaml"
     config.write_text(yaml.safe_dump(study))
     target = f"results/{name}_{strength}/evaluation.parquet"
-    command = [sys.executable, "-m", "snakemake", target, "--cores", "2", "--configfile", config.name]
-    environment = os.environ | {"PYTHONPATH": str(clone / "src"), "XDG_CACHE_HOME": str(clone / ".cache")}
-    done = subprocess.run(
-        command, cwd=clone, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = run_snakemake(clone, target, configfile=config.name)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     table = pd.read_parquet(clone / target)
     return table[(table["metric"] == METRIC) & (table["stratum"] == "all")].set_index("hypothesis")

@@ -1,15 +1,11 @@
 """What Snakemake makes of the config files that it is given, before and after the first job."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
 
-from studies import ROOT
+from clones import copy_clone, run_snakemake
 
 STUDY = {
     "study": "toy",
@@ -24,10 +20,7 @@ SPLITS = "results/toy/splits/receipt.json"
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clone")
-    for name in ("Snakefile", "workflow", "config", "src", "pyproject.toml"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+    folder = copy_clone(tmp_path_factory.mktemp("clone"))
     ids = [f"s{row}" for row in range(8)]
     sheet = pd.DataFrame({"sample_id": ids, "patient_id": ids, "label": [*"abababab"]})
     sheet = sheet.assign(stage=[*"11223344"], site=[*"xxyyxxyy"])
@@ -43,11 +36,7 @@ def snakemake(folder, *arguments, **changes):
 
 
 def started(folder, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "XDG_CACHE_HOME": str(folder / ".cache")}
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "1", "--configfile", "my.yaml"]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = run_snakemake(folder, *arguments, configfile="my.yaml", cores=1)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -22,9 +22,12 @@ def sheet(n_patients=20, samples_per_patient=1, labels=("a", "b"), **columns):
     return pd.DataFrame(rows).assign(**columns)
 
 
+LABELS_AND_PATIENTS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=12, max_size=80)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
-    data=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=12, max_size=80),
+    data=LABELS_AND_PATIENTS,
     n_folds=st.integers(2, 5),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -175,7 +178,7 @@ def test_make_splits__reserving_for_validation_changes_nothing_else():
 
 @settings(deadline=None, max_examples=60)
 @given(
-    data=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 25)), min_size=12, max_size=80),
+    data=LABELS_AND_PATIENTS,
     share=st.floats(0.01, 0.5),
     seed=st.integers(0, 2**32 - 1),
 )

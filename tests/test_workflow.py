@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -10,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from clones import copy_clone, run_snakemake
 from oncoarena import plan, store
-from studies import ROOT
 
-PARTS = ("Snakefile", "workflow", "config", "src", "pyproject.toml")
 HYPOTHESES = [
     "patient_similarity",
     "l2_logistic",
@@ -62,13 +60,7 @@ def fit(config, train, validation, *, seed, device):
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     """A copy of the repository with a study of the user's own: per-sample files, an idea, an external model."""
-    folder = tmp_path_factory.mktemp("clone")
-    for name in PARTS:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
+    folder = copy_clone(tmp_path_factory.mktemp("clone"))
     write_cohort(folder)
     (folder / "my_idea.py").write_text(IDEA)
     for number in range(2):
@@ -122,16 +114,7 @@ def write_cohort(folder):
 
 
 def snakemake(folder, *arguments, configfile="tiny.yaml"):
-    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "XDG_CACHE_HOME": str(folder / ".cache")}
-    return subprocess.run(
-        [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", configfile],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    return run_snakemake(folder, *arguments, configfile=configfile)
 
 
 def planned(folder, configfile="tiny.yaml"):

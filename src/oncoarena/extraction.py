@@ -57,7 +57,7 @@ def extract_shard(
     Returns the shard's receipt, which is also written, last, to ``<uri>/receipt.json``.
     Raises InputError with a line for each object that was quarantined, or if none is left.
     """
-    annotation = read_annotation(plan.annotation)
+    annotation, qc_uri = read_annotation(plan.annotation), store.join(uri, "qc.parquet")
     origin = {
         "assay": plan.name,
         "options": asdict(plan.options),
@@ -66,30 +66,29 @@ def extract_shard(
     if plan.matrix is not None:
         matrix = _read_matrix(plan, samples["sample_id"].tolist(), annotation, on_bad_sample)
         ids, blocks, qc, timings, inputs, notes, excluded = matrix
+        store.write_table(qc_uri, qc)
         for name, (values, features) in blocks.items():
             _write(plan, uri, name, ids, iter(values), features, origin, inputs)
         names = list(blocks)
     else:
         folder = store.join(uri, "objects")
         outcomes = _read_objects(plan, samples, annotation, folder, origin, pool, progress)
-        qc = _quality(outcomes)
         # Before the shard may stop: what was set aside, and where in its object, is told in full.
-        store.write_table(store.join(uri, "qc.parquet"), qc)
-        excluded = _quarantined(outcomes, on_bad_sample, store.join(uri, "qc.parquet"))
+        store.write_table(qc_uri, _quality(outcomes))
+        excluded = _quarantined(outcomes, on_bad_sample, qc_uri)
         good = {sample_id: item for sample_id, item in outcomes.items() if item["status"] == READ}
         inputs = [{"uri": item["uri"], "digest": item["digest"]} for item in good.values()]
         names, notes = list(plan.blocks()), []
         for name in names:
             _write_kept(plan, uri, name, folder, good, origin, inputs)
         timings = _timings(good)
-    store.write_table(store.join(uri, "qc.parquet"), qc)
     store.write_table(store.join(uri, "timings.parquet"), timings)
     receipt = {
         "assay": plan.name,
         "uri": uri,
         "n_samples": len(samples) - len(excluded),
         "blocks": {name: store.join(uri, name, "receipt.json") for name in names},
-        "qc": store.join(uri, "qc.parquet"),
+        "qc": qc_uri,
         "timings": store.join(uri, "timings.parquet"),
         "excluded": excluded,
         "notes": notes,

@@ -4,7 +4,8 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -97,10 +98,10 @@ def _freeze_block(
     plan: AssayPlan, name: str, uris: Sequence[str], uri: str, misfits: Mapping[str, str]
 ) -> str | None:
     """Write one block and return the URI of its receipt; None where no sample has a value."""
-    parts = [store.read_json(part) for part in uris]
-    features = union_of_features([store.read_table(part["features"]["uri"]) for part in parts])
-    ids = [sample_id for sample_id in _samples_of(parts) if sample_id not in misfits]
-    rows = (row for sample_id, row in _joined(plan, name, parts, features) if sample_id not in misfits)
+    shards = _Shards.of_block(uris)
+    parts, features = shards.receipts, union_of_features(shards.tables)
+    ids = [sample_id for samples in shards.samples for sample_id in samples if sample_id not in misfits]
+    rows = (row for sample_id, row in _joined(plan, name, shards, features) if sample_id not in misfits)
     if _refuses_missing(plan):
         if misfits:
             # What only they had is no feature any more.
@@ -129,19 +130,33 @@ def _freeze_block(
     return store.join(uri, name, "receipt.json")
 
 
-def _samples_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [sample_id for part in parts for sample_id in store.block_samples(part)["sample_id"]]
+@dataclass(frozen=True)
+class _Shards:
+    """What each shard has of one block: its receipt, its feature table and the ids of its samples."""
+
+    receipts: list[dict[str, Any]]
+    tables: list[pd.DataFrame]
+    samples: list[list[str]]
+
+    @classmethod
+    def of_block(cls, uris: Sequence[str]) -> Self:
+        receipts = [store.read_json(uri) for uri in uris]
+        return cls(
+            receipts,
+            [store.read_table(receipt["features"]["uri"]) for receipt in receipts],
+            [store.block_samples(receipt)["sample_id"].tolist() for receipt in receipts],
+        )
 
 
 def _joined(
-    plan: AssayPlan, name: str, parts: Sequence[Mapping[str, Any]], features: pd.DataFrame
+    plan: AssayPlan, name: str, shards: _Shards, features: pd.DataFrame
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the samples of all shards, and the values of each for all ``features``."""
     absent = value_of_absent(plan, name)
-    for part in parts:
-        positions = column_positions(store.read_table(part["features"]["uri"]), features)
-        values = store.open_block(part, scratch_directory()).values
-        for sample_id, row in zip(_samples_of([part]), values, strict=True):
+    for receipt, table, samples in zip(shards.receipts, shards.tables, shards.samples, strict=True):
+        positions = column_positions(table, features)
+        values = store.open_block(receipt, scratch_directory()).values
+        for sample_id, row in zip(samples, values, strict=True):
             yield sample_id, put_in_order(row, positions, absent)
 
 
@@ -207,11 +222,11 @@ def _of_other_features(
     if not _refuses_missing(plan):
         return found
     for name in receipts[0]["blocks"]:
-        parts = [store.read_json(receipt["blocks"][name]) for receipt in receipts]
-        features = union_of_features([store.read_table(part["features"]["uri"]) for part in parts])
+        shards = _Shards.of_block([receipt["blocks"][name] for receipt in receipts])
+        features = union_of_features(shards.tables)
         patterns: dict[str, str] = {}
         absent_of: dict[str, np.ndarray] = {}
-        for sample_id, row in _joined(plan, name, parts, features):
+        for sample_id, row in _joined(plan, name, shards, features):
             if sample_id not in misfits:
                 absent = np.isnan(row)
                 patterns[sample_id] = hashlib.sha256(absent).hexdigest()
@@ -221,13 +236,12 @@ def _of_other_features(
         usual, n_usual = Counter(patterns.values()).most_common(1)[0]
         for sample_id, pattern in patterns.items():
             if pattern != usual:
-                n_features = len(features)
-                own, of_most = (np.unpackbits(absent_of[p], count=n_features) for p in (pattern, usual))
-                feature = features["id"].iloc[int(np.argmax(own != of_most))]
-                verb = "lacks" if own[np.argmax(own != of_most)] else "has"
+                own, of_most = (np.unpackbits(absent_of[p], count=len(features)) for p in (pattern, usual))
+                other = np.flatnonzero(own != of_most)
+                verb, feature = "lacks" if own[other[0]] else "has", features["id"].iloc[other[0]]
                 found[sample_id] = (
                     f"{plan.name}: {verb} feature {feature!r}, unlike {n_usual} of {len(patterns)} samples "
-                    f"({int((own != of_most).sum())} such features); complete the file or set missing_values: allow "
+                    f"({len(other)} such features); complete the file or set missing_values: allow "
                     "for the assay"
                 )
     return found

@@ -72,9 +72,7 @@ def run_serially(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
                 for later in jobs[number + 1 + len(ahead) : number + 1 + OPEN_AHEAD]:
                     ahead.append(_open_ahead(later))
                 parts = job.parts if opened is None else (opened,)
-                whole = _now(
-                    lambda job, parts: _reduce([job.read(part) for part in parts], job.merge), job, parts
-                )
+                whole = _now(_read, job, parts)
                 if whole.exception() is None:
                     run = threads.submit if job.finish_aside else _now
                     whole = run(job.finish, whole.result())
@@ -87,6 +85,10 @@ def run_serially(jobs: Sequence[ObjectJob]) -> Iterator[tuple[int, Any]]:
             for opened in ahead:
                 if opened is not None:
                     opened.close()
+
+
+def _read(job: ObjectJob, parts: Sequence[Any]) -> Any:
+    return _reduce([job.read(part) for part in parts], job.merge)
 
 
 def _now(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
